@@ -1,0 +1,1 @@
+//! gzip, snappy, lz4 and zstd as bounded streams.

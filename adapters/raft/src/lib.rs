@@ -1,0 +1,1 @@
+//! KRaft driven over the ports.

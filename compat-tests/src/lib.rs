@@ -1,0 +1,1 @@
+//! Real Kafka clients and tools against the real binary.

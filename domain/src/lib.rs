@@ -1,0 +1,7 @@
+//! What Kafka means: the rules of logs, partitions, replication, metadata and Raft, without I/O.
+//!
+//! This crate never touches a clock, a socket, a file, a thread or randomness: time ([`ids::Timestamp`],
+//! [`ids::Mono`]), entropy and bytes come in as arguments, facts and [`error::ErrorCode`]s go out.
+
+pub mod error;
+pub mod ids;
