@@ -1,0 +1,280 @@
+//! Outbound ports: what `app` asks of storage, of the metadata log and of the machine.
+//!
+//! Storage calls block and never need an async runtime; `app` decides whether a call runs inline (page cache) or on a
+//! blocking thread (anything that may wait for a disk).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::ErrorCode;
+use crate::ids::{DirectoryId, LeaderEpoch, Mono, Offset, PartitionId, Timestamp, TopicId};
+use crate::log::config::LogConfig;
+use crate::log::state::LogState;
+use crate::record::batch::BatchHeader;
+
+/// A range of whole record batches as it lies in a log: in memory, or in a file that `R` gives access to.
+#[derive(Clone, Debug)]
+pub enum RecordSlice<R> {
+    /// Batches in memory.
+    Memory(Bytes),
+    /// Batches in a file, to be sent without copying them through user space.
+    File {
+        /// Keeps the file open, also after its segment was deleted.
+        region: R,
+        /// Where the first batch starts, in bytes from the start of the file.
+        position: u64,
+        /// How much to send.
+        size_bytes: u32,
+    },
+}
+
+impl<R> RecordSlice<R> {
+    /// The length of the range in bytes.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            RecordSlice::Memory(bytes) => bytes.len(),
+            RecordSlice::File { size_bytes, .. } => *size_bytes as usize,
+        }
+    }
+}
+
+/// A batch ready to be written: its final header, and the rest of the batch as it came in.
+#[derive(Clone, Debug)]
+pub struct EncodedBatch {
+    /// The parsed form of `header_bytes`.
+    pub header: BatchHeader,
+    /// The 61 bytes with the offset and the leader epoch assigned.
+    pub header_bytes: [u8; BatchHeader::SIZE_BYTES],
+    /// Everything behind the header, untouched.
+    pub body: Bytes,
+}
+
+/// Why storage could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The offset lies outside of the log: OFFSET_OUT_OF_RANGE.
+    #[error("offset {offset} is outside of the log's range {log_start} to {log_end}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The first offset there is.
+        log_start: Offset,
+        /// One past the last offset there is.
+        log_end: Offset,
+    },
+    /// The log's directory failed, now or before: KAFKA_STORAGE_ERROR until the node restarts.
+    #[error("log directory {directory} is offline: {reason}")]
+    Offline {
+        /// The directory's path.
+        directory: Arc<str>,
+        /// The first failure, for a person.
+        reason: Arc<str>,
+    },
+    /// Start-up met something it neither repairs nor may ignore.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl StorageError {
+    /// What a client is told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            StorageError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            StorageError::Offline { .. } | StorageError::Refused(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+/// One segment, as retention and DescribeLogDirs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentFacts {
+    /// The offset that names the segment's file.
+    pub base_offset: Offset,
+    /// One past the segment's last offset.
+    pub end_offset: Offset,
+    /// The size of the segment's file.
+    pub size_bytes: u64,
+    /// The largest timestamp of a record in it; the file's modification time when no record has one.
+    pub largest_timestamp: Timestamp,
+}
+
+/// The log of one replica: whole record batches in segments.
+///
+/// Calls that change the log (`append`, `roll`, `truncate`, `advance_log_start`, `replace_all`) are made by one caller
+/// at a time (under the partition's lock); reads run beside them.
+pub trait PartitionLog: Send + Sync + 'static {
+    /// Access to a segment's file for `sendfile`.
+    type Region: Clone + Send + Sync + 'static;
+
+    /// The first offset of the log.
+    fn log_start_offset(&self) -> Offset;
+
+    /// One past the last offset that was appended.
+    fn log_end_offset(&self) -> Offset;
+
+    /// Everything below this offset survives a power failure.
+    fn synced_offset(&self) -> Offset;
+
+    /// Writes batches with consecutive offsets at the log's end into the page cache, rolling to a new segment first when
+    /// the rules of `segment.bytes`, `segment.ms`, `segment.index.bytes` or offset overflow say so. `state` is the log's
+    /// state before these batches: a roll snapshots its producers. After an error the directory is offline.
+    fn append(&self, batches: &[EncodedBatch], state: &LogState, now: Timestamp) -> Result<(), StorageError>;
+
+    /// True while writes to this log's directory stall: then appends belong on a blocking thread.
+    fn is_slow(&self) -> bool;
+
+    /// Makes everything appended so far durable and returns the offset below which it is. Blocks on the disk.
+    fn sync(&self) -> Result<Offset, StorageError>;
+
+    /// Whole batches from the one that holds `from`, up to `upper` (exclusive; no batch that ends above it) and up to
+    /// `max_bytes`; with `at_least_one`, the first batch is returned even if it is larger. An empty slice when `from` is
+    /// `upper`. Does not block when [`PartitionLog::is_resident`] says so.
+    fn read(
+        &self,
+        from: Offset,
+        upper: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<RecordSlice<Self::Region>, StorageError>;
+
+    /// True when finding `offset` needs no index lookup on disk.
+    fn is_resident(&self, offset: Offset) -> bool;
+
+    /// Reads a slice into memory. Blocks on the disk.
+    fn load(&self, slice: &RecordSlice<Self::Region>) -> Result<Bytes, StorageError>;
+
+    /// The first batch below `upper` whose largest timestamp is at least `timestamp`. Blocks on the disk.
+    fn find_by_timestamp(&self, timestamp: Timestamp, upper: Offset) -> Result<Option<Bytes>, StorageError>;
+
+    /// The earliest batch below `upper` that holds the log's largest timestamp. Blocks on the disk.
+    fn find_largest_timestamp(&self, upper: Offset) -> Result<Option<Bytes>, StorageError>;
+
+    /// The segments in the order of their offsets, the active one last.
+    fn segments(&self) -> Vec<SegmentFacts>;
+
+    /// Starts a new segment at the log's end, unless the active one is empty.
+    fn roll(&self, state: &LogState, now: Timestamp) -> Result<(), StorageError>;
+
+    /// Raises the log start offset durably (DeleteRecords, retention) before it returns. Segments that lie wholly below
+    /// it leave the log; their files are deleted after `file.delete.delay.ms`. Blocks on the disk.
+    fn advance_log_start(&self, log_start: Offset) -> Result<(), StorageError>;
+
+    /// Cuts the log so that `end` is its log end offset. Blocks on the disk.
+    fn truncate(&self, end: Offset, state: &LogState) -> Result<(), StorageError>;
+
+    /// Drops everything and starts again, empty, at `start`. Blocks on the disk.
+    fn replace_all(&self, start: Offset, state: &LogState) -> Result<(), StorageError>;
+
+    /// Makes leader epochs durable: called after a new epoch was assigned and before its first append is acknowledged.
+    fn store_epochs(&self, state: &LogState) -> Result<(), StorageError>;
+
+    /// Takes new settings into account.
+    fn set_config(&self, config: Arc<LogConfig>);
+
+    /// The directory that holds this log.
+    fn directory(&self) -> DirectoryId;
+}
+
+/// A log that was found or made, and the state that goes with it.
+pub struct OpenedLog<L> {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// From `partition.metadata`.
+    pub topic_id: TopicId,
+    /// The partition's number.
+    pub partition: PartitionId,
+    /// The log.
+    pub log: Arc<L>,
+    /// Offsets, epochs and producers, as they were recovered.
+    pub state: LogState,
+}
+
+/// One of `log.dirs`.
+#[derive(Clone, Debug)]
+pub struct DirectoryFacts {
+    /// From `meta.properties`.
+    pub id: DirectoryId,
+    /// As configured.
+    pub path: Arc<str>,
+    /// The first failure of a directory that is offline.
+    pub offline: Option<Arc<str>>,
+    /// The size of the file system (KIP-827).
+    pub total_bytes: u64,
+    /// What is left of it.
+    pub usable_bytes: u64,
+}
+
+/// All log directories of this node.
+pub trait LogStore: Send + Sync + 'static {
+    /// A log of this store.
+    type Log: PartitionLog;
+
+    /// The directories in the configured order.
+    fn directories(&self) -> Vec<DirectoryFacts>;
+
+    /// Opens every log of every directory, after recovery where the last stop was not clean; several logs at a time.
+    /// `config` gives a topic's settings.
+    fn open_all(
+        &self,
+        config: &(dyn Fn(&str) -> Arc<LogConfig> + Sync),
+        now: Timestamp,
+    ) -> Result<Vec<OpenedLog<Self::Log>>, StorageError>;
+
+    /// Makes an empty log in a directory.
+    fn create(
+        &self,
+        directory: DirectoryId,
+        topic: &str,
+        topic_id: TopicId,
+        partition: PartitionId,
+        config: Arc<LogConfig>,
+    ) -> Result<OpenedLog<Self::Log>, StorageError>;
+
+    /// Takes a log out of its directory at once (by renaming its folder, as Kafka, to `.<id>-delete`); its files are
+    /// removed by [`LogStore::purge`].
+    fn delete(&self, log: &Self::Log, now: Mono) -> Result<(), StorageError>;
+
+    /// Removes files whose `file.delete.delay.ms` has passed.
+    fn purge(&self, now: Mono);
+
+    /// Writes recovery points, log start offsets and high watermarks, as Kafka does every minute.
+    fn checkpoint(&self, high_watermarks: &[(Arc<Self::Log>, Offset)]) -> Result<(), StorageError>;
+
+    /// Flushes everything, snapshots producers, and writes `.kafka_cleanshutdown` last; `broker_epoch` goes into it.
+    fn close(&self, logs: &[(Arc<Self::Log>, LogState)], broker_epoch: i64) -> Result<(), StorageError>;
+}
+
+/// A clock; tests turn it by hand.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn now(&self) -> Timestamp;
+    /// A clock that never steps.
+    fn mono(&self) -> Mono;
+}
+
+/// A source of randomness; tests seed it.
+pub trait Entropy: Send + Sync + 'static {
+    /// 128 fresh bits.
+    fn draw(&self) -> u128;
+}
+
+/// The controller is not this node, or no longer in the epoch that it was asked under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this node does not lead the metadata quorum in epoch {epoch}")]
+pub struct NotLeader {
+    /// The epoch that was asked for.
+    pub epoch: LeaderEpoch,
+}
+
+/// The metadata log, as the controller writes it.
+pub trait MetadataLog: Send + Sync + 'static {
+    /// Appends records as one atomic batch under the leader epoch that the caller evaluated them in, and returns the
+    /// offset of the last one. It is committed when the listener has seen that offset.
+    fn append(
+        &self,
+        epoch: LeaderEpoch,
+        records: Vec<crate::metadata::records::MetadataRecord>,
+    ) -> impl Future<Output = Result<Offset, NotLeader>> + Send;
+}
