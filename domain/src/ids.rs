@@ -185,12 +185,17 @@ id!(
 );
 
 impl DirectoryId {
+    /// A directory was chosen before directories had ids, and is not known yet (KIP-858).
+    pub const MIGRATING: DirectoryId = DirectoryId(Uuid::from_u128(0));
     /// The broker has not said yet which directory holds the replica (KIP-858).
-    pub const UNASSIGNED: DirectoryId = DirectoryId(Uuid::from_u128(0));
-    /// The directory that held the replica is lost (KIP-858).
-    pub const LOST: DirectoryId = DirectoryId(Uuid::from_u128(1));
-    /// Assigned before brokers told their directories (KIP-858).
-    pub const MIGRATING: DirectoryId = DirectoryId(Uuid::from_u128(2));
+    pub const UNASSIGNED: DirectoryId = DirectoryId(Uuid::from_u128(1));
+    /// Some directory that is offline (KIP-858).
+    pub const LOST: DirectoryId = DirectoryId(Uuid::from_u128(2));
+
+    /// True for the first hundred ids, which stand for states and are never given to a directory.
+    pub fn is_reserved(self) -> bool {
+        self.0.as_u128() < 100
+    }
 }
 
 /// A text that is no UUID in Kafka's form: 22 characters of URL-safe base64.
