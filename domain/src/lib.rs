@@ -5,5 +5,5 @@
 
 pub mod error;
 pub mod ids;
-pub mod record;
 pub mod partitioning;
+pub mod record;
