@@ -5,5 +5,6 @@
 
 pub mod error;
 pub mod ids;
+pub mod log;
 pub mod partitioning;
 pub mod record;
