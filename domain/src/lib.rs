@@ -6,5 +6,7 @@
 pub mod error;
 pub mod ids;
 pub mod log;
+pub mod metadata;
 pub mod partitioning;
+pub mod raft;
 pub mod record;

@@ -58,6 +58,38 @@ pub struct StringTooLong {
     pub size_bytes: usize,
 }
 
+/// Why a structure cannot be written in the version asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// A version that Apache Kafka 4.3 does not have.
+    #[error("unsupported version {version} of {record}")]
+    UnsupportedVersion {
+        /// The name in Kafka's schemas.
+        record: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A field that the version lacks and whose value is not its default, so that writing would lose it.
+    #[error("{field} is set, but version {version} does not have it")]
+    FieldNotInVersion {
+        /// The field's name in Kafka's schemas.
+        field: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A field that is null, which the version does not allow.
+    #[error("{field} is null, which version {version} does not allow")]
+    NullNotInVersion {
+        /// The field's name in Kafka's schemas.
+        field: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A string that does not fit.
+    #[error(transparent)]
+    StringTooLong(#[from] StringTooLong),
+}
+
 /// The result of reading a value.
 pub type Result<T, E = DecodeError> = std::result::Result<T, E>;
 
@@ -276,6 +308,33 @@ impl<'a> Reader<'a> {
             Err(_) if length == -1 => Ok(None),
             Err(_) => Err(DecodeError::NegativeLength(length)),
         }
+    }
+
+    /// The elements of an array that has a 32-bit length.
+    pub fn array<T>(&mut self, element: impl FnMut(&mut Reader<'a>) -> Result<T>) -> Result<Vec<T>> {
+        self.nullable_array(element)?.ok_or(DecodeError::UnexpectedNull)
+    }
+
+    /// The elements of an array that has a 32-bit length; -1 is null.
+    pub fn nullable_array<T>(&mut self, element: impl FnMut(&mut Reader<'a>) -> Result<T>) -> Result<Option<Vec<T>>> {
+        self.array_length()?
+            .map(|count| self.elements(count, element))
+            .transpose()
+    }
+
+    /// The elements of an array that has a varint length plus one.
+    pub fn compact_array<T>(&mut self, element: impl FnMut(&mut Reader<'a>) -> Result<T>) -> Result<Vec<T>> {
+        self.compact_nullable_array(element)?.ok_or(DecodeError::UnexpectedNull)
+    }
+
+    /// The elements of an array that has a varint length plus one; 0 is null.
+    pub fn compact_nullable_array<T>(
+        &mut self,
+        element: impl FnMut(&mut Reader<'a>) -> Result<T>,
+    ) -> Result<Option<Vec<T>>> {
+        self.compact_array_length()?
+            .map(|count| self.elements(count, element))
+            .transpose()
     }
 
     /// `count` elements, each read by `element`. Reserves no more memory than there are bytes left, whatever `count` is.
@@ -604,8 +663,7 @@ mod tests {
                 values.iter().for_each(|value| out.put_i32(*value));
             });
             let read = whole(&bytes, |r| {
-                let count = r.compact_array_length()?.ok_or(DecodeError::UnexpectedNull)?;
-                r.elements(count, Reader::i32)
+                r.compact_array(|r| r.i32())
             });
             prop_assert_eq!(read, values);
         }

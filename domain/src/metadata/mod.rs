@@ -1,0 +1,3 @@
+//! The cluster's metadata as records and as an image of them.
+
+pub mod records;
