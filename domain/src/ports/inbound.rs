@@ -51,6 +51,8 @@ pub struct Produce {
     pub transactional_id: Option<String>,
     /// zstd is known to the client: Produce 7 (KIP-110).
     pub zstd_allowed: bool,
+    /// Kafka's own admin client (client id `__admin_client`) may write to internal topics.
+    pub internal_topics_allowed: bool,
     /// What to append.
     pub topics: Vec<ProduceTopic>,
 }
@@ -179,6 +181,25 @@ pub struct Fetched<R> {
     pub preferred_read_replica: BrokerId,
     /// Whole batches; `None` stands for null.
     pub records: Option<RecordSlice<R>>,
+}
+
+impl<R> Fetched<R> {
+    /// A partition that cannot be read, with nothing known of its offsets.
+    pub fn failed(partition: PartitionId, error: ErrorCode) -> Self {
+        Fetched {
+            partition,
+            error,
+            high_watermark: Offset::NONE,
+            last_stable_offset: Offset::NONE,
+            log_start_offset: Offset::NONE,
+            diverging_epoch: None,
+            current_leader: None,
+            snapshot_id: None,
+            aborted: None,
+            preferred_read_replica: BrokerId::NONE,
+            records: Some(RecordSlice::Memory(Bytes::new())),
+        }
+    }
 }
 
 /// A fetch reply.

@@ -3,16 +3,17 @@
 //! Storage calls block and never need an async runtime; `app` decides whether a call runs inline (page cache) or on a
 //! blocking thread (anything that may wait for a disk).
 
-use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::error::ErrorCode;
-use crate::ids::{DirectoryId, LeaderEpoch, Mono, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{BrokerId, DirectoryId, LeaderEpoch, Mono, Offset, PartitionId, Timestamp, TopicId};
 use crate::log::config::LogConfig;
+use crate::log::retention::SegmentFacts;
 use crate::log::state::LogState;
-use crate::record::batch::BatchHeader;
+use crate::metadata::records::MetadataRecord;
+use crate::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
 
 /// A range of whole record batches as it lies in a log: in memory, or in a file that `R` gives access to.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ pub struct EncodedBatch {
     /// The parsed form of `header_bytes`.
     pub header: BatchHeader,
     /// The 61 bytes with the offset and the leader epoch assigned.
-    pub header_bytes: [u8; BatchHeader::SIZE_BYTES],
+    pub header_bytes: [u8; HEADER_SIZE_BYTES],
     /// Everything behind the header, untouched.
     pub body: Bytes,
 }
@@ -85,19 +86,6 @@ impl StorageError {
             StorageError::Offline { .. } | StorageError::Refused(_) => ErrorCode::KafkaStorageError,
         }
     }
-}
-
-/// One segment, as retention and DescribeLogDirs see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentFacts {
-    /// The offset that names the segment's file.
-    pub base_offset: Offset,
-    /// One past the segment's last offset.
-    pub end_offset: Offset,
-    /// The size of the segment's file.
-    pub size_bytes: u64,
-    /// The largest timestamp of a record in it; the file's modification time when no record has one.
-    pub largest_timestamp: Timestamp,
 }
 
 /// The log of one replica: whole record batches in segments.
@@ -268,13 +256,53 @@ pub struct NotLeader {
     pub epoch: LeaderEpoch,
 }
 
-/// The metadata log, as the controller writes it.
+/// What the metadata log tells its listeners, in the order of the log.
+#[derive(Clone, Debug)]
+pub enum MetadataEvent {
+    /// A snapshot that replaces everything told before.
+    Snapshot {
+        /// One past the last offset that the snapshot covers.
+        end_offset: Offset,
+        /// The epoch of the last record that it covers.
+        epoch: LeaderEpoch,
+        /// When the last record that it covers was appended.
+        timestamp: Timestamp,
+        /// All of it.
+        records: Vec<MetadataRecord>,
+    },
+    /// A committed batch; control batches come without records, so that offsets have no gaps.
+    Committed {
+        /// The offset of the last record.
+        last_offset: Offset,
+        /// The epoch in which it was appended.
+        epoch: LeaderEpoch,
+        /// When it was appended.
+        timestamp: Timestamp,
+        /// Its records.
+        records: Vec<MetadataRecord>,
+    },
+    /// The quorum has a leader, or none. A node hears that it leads itself only after it has heard of every record below
+    /// `next_offset`, which includes the leader's own first control record.
+    Leader {
+        /// The quorum's epoch.
+        epoch: LeaderEpoch,
+        /// Who leads, if anyone.
+        leader: Option<BrokerId>,
+        /// Where the next record goes, for the leader itself; -1 for others.
+        next_offset: Offset,
+    },
+}
+
+/// The metadata log, as the controller writes it. Listeners receive [`MetadataEvent`]s.
 pub trait MetadataLog: Send + Sync + 'static {
     /// Appends records as one atomic batch under the leader epoch that the caller evaluated them in, and returns the
-    /// offset of the last one. It is committed when the listener has seen that offset.
-    fn append(
-        &self,
-        epoch: LeaderEpoch,
-        records: Vec<crate::metadata::records::MetadataRecord>,
-    ) -> impl Future<Output = Result<Offset, NotLeader>> + Send;
+    /// offset of the first one. They are committed when listeners have heard of them. Many calls may be under way at
+    /// once; they take effect in the order in which they were made and may share a disk write.
+    fn append(&self, epoch: LeaderEpoch, records: Vec<MetadataRecord>) -> Result<Offset, NotLeader>;
+
+    /// Gives up the leadership of this epoch: the caller cannot go on.
+    fn resign(&self, epoch: LeaderEpoch);
+
+    /// Writes a snapshot of everything up to and including `last_offset`, in the background.
+    fn snapshot(&self, last_offset: Offset, epoch: LeaderEpoch, timestamp: Timestamp, records: Vec<MetadataRecord>);
 }

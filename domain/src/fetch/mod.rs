@@ -1,0 +1,3 @@
+//! What a broker remembers of its readers.
+
+pub mod sessions;
