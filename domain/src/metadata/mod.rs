@@ -1,3 +1,9 @@
-//! The cluster's metadata as records and as an image of them.
+//! The cluster's metadata: Kafka's records, the image that they make, and the controller that writes them.
 
+pub mod delta;
+pub mod image;
+pub mod loader;
 pub mod records;
+pub mod snapshot;
+pub mod sorted;
+pub mod topics;
