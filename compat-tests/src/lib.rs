@@ -1,1 +1,10 @@
-//! Real Kafka clients and tools against the real binary.
+//! Drives the real binary, and Apache Kafka beside it, with real clients and tools.
+//!
+//! Everything here sees a node only from outside: a process, its files and its ports.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A harness fails loudly.
+
+pub mod node;
+pub mod raw;
+pub mod scenario;
+pub mod tools;
+pub mod transcript;

@@ -1,0 +1,33 @@
+//! What Kafka promises, shown on Apache Kafka and on Ottla in the same run.
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use ottla_compat_tests::scenario::{self, Case, SharedNodes};
+use ottla_compat_tests::tools;
+
+mod topics;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let nodes = Arc::new(SharedNodes::default());
+    let families: [(&str, &'static [Case]); _] = [("topics", topics::CASES)];
+    let trials: Vec<_> = families
+        .into_iter()
+        .flat_map(|(family, cases)| {
+            let nodes = nodes.clone();
+            cases.iter().map(move |case| {
+                let nodes = nodes.clone();
+                Trial::test(case.name, move || {
+                    scenario::run(&nodes, case);
+                    Ok(())
+                })
+                .with_kind(family)
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The exit below runs no destructors: end what was started here.
+    drop(nodes);
+    tools::stop();
+    conclusion.exit();
+}
