@@ -3,8 +3,13 @@
 pub mod config;
 pub mod epochs;
 pub mod offsets;
+pub mod producers;
 pub mod retention;
 pub mod roll;
+mod snapshot;
+pub mod state;
+
+pub use snapshot::SnapshotError;
 
 /// Who appends, which decides what is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp};
-use crate::record::batch::{NO_SEQUENCE, RecordBatch};
+use crate::record::batch::{BatchHeader, NO_SEQUENCE, RecordBatch};
 use crate::record::primitives::{DecodeError, Reader};
-use crate::record::records::{BatchBuilder, Record};
+use crate::record::records::{BatchBuilder, Record, RecordError, Records};
 
 /// What a control record says, by its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,18 @@ impl EndTxnMarker {
         }))
     }
 
+    /// The marker of a control batch; `None` for any other batch.
+    pub fn of_batch(batch: &BatchHeader, body: &[u8]) -> Result<Option<EndTxnMarker>, RecordError> {
+        if !batch.attributes.is_control() || !batch.has_producer_id() {
+            return Ok(None);
+        }
+        match Records::new(batch, body)?.next() {
+            Some(record) => Ok(EndTxnMarker::parse(&record?)?),
+            // Compaction removed the marker and kept the batch.
+            None => Ok(None),
+        }
+    }
+
     /// The batch that writes this marker for a producer; the leader assigns its offset.
     pub fn batch(self, producer_id: ProducerId, producer_epoch: ProducerEpoch, now: Timestamp) -> RecordBatch {
         let record_type = match self.committed {
@@ -141,7 +153,6 @@ pub fn control_batch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::records::Records;
 
     #[test]
     fn markers_survive_a_round_trip() {
@@ -155,6 +166,7 @@ mod tests {
         let record = Records::new(&batch.header, &body).unwrap().next().unwrap().unwrap();
         assert_eq!(EndTxnMarker::parse(&record), Ok(Some(marker)));
         assert_eq!(record.value, Some(&[0, 0, 0, 0, 0, 9][..]));
+        assert_eq!(EndTxnMarker::of_batch(&batch.header, &body), Ok(Some(marker)));
 
         let batch = control_batch(
             Offset(0),
