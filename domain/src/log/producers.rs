@@ -98,6 +98,7 @@ impl ProducerState {
     fn move_to_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch != epoch {
             self.epoch = epoch;
+            self.batches = Default::default();
             self.batch_count = 0;
         }
     }
@@ -498,4 +499,239 @@ fn check_sequence(state: Option<&ProducerState>, batch: &BatchHeader) -> Result<
         first_sequence,
         last_sequence,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::batch::increment_sequence;
+    use crate::record::records::BatchBuilder;
+
+    const PRODUCER: ProducerId = ProducerId(1);
+
+    fn batch(epoch: i16, first_sequence: i32, records: usize, base_offset: i64) -> BatchHeader {
+        let mut builder = BatchBuilder::new(Offset(base_offset));
+        builder.producer_id = PRODUCER;
+        builder.producer_epoch = ProducerEpoch(epoch);
+        builder.base_sequence = first_sequence;
+        for _ in 0..records {
+            builder.append(Timestamp(base_offset), None, None);
+        }
+        builder.build().header
+    }
+
+    fn transactional(batch: BatchHeader) -> BatchHeader {
+        BatchHeader {
+            attributes: batch.attributes.with_transactional(true),
+            ..batch
+        }
+    }
+
+    fn marker_batch(epoch: i16, offset: i64, marker: EndTxnMarker) -> BatchHeader {
+        marker
+            .batch(PRODUCER, ProducerEpoch(epoch), Timestamp(offset))
+            .header
+            .with_offset(Offset(offset), crate::ids::LeaderEpoch(0))
+    }
+
+    fn append(states: &mut ProducerStates, batch: &BatchHeader) -> Result<Option<BatchMetadata>, ErrorCode> {
+        match states
+            .check(batch, None, AppendOrigin::Client)
+            .map_err(|error| error.code())?
+        {
+            Checked::Duplicate(known) => Ok(Some(known)),
+            Checked::New(update) => {
+                assert_eq!(states.commit(update), None);
+                Ok(None)
+            }
+        }
+    }
+
+    #[test]
+    fn a_checked_batch_that_was_not_committed_changes_nothing() {
+        let mut states = ProducerStates::default();
+        append(&mut states, &batch(0, 0, 2, 0)).unwrap();
+        let before = states.clone();
+        states.check(&batch(0, 2, 1, 2), None, AppendOrigin::Client).unwrap();
+        states
+            .check(&batch(0, 5, 1, 2), None, AppendOrigin::Client)
+            .unwrap_err();
+        assert_eq!(states, before);
+    }
+
+    #[test]
+    fn sequences_continue_across_the_wrap_and_new_epochs_begin_at_zero() {
+        let mut states = ProducerStates::default();
+        assert_eq!(
+            append(&mut states, &batch(0, i32::MAX - 1, 2, 0)),
+            Ok(None),
+            "unknown producers begin anywhere"
+        );
+        assert_eq!(
+            append(&mut states, &batch(0, 1, 1, 2)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(append(&mut states, &batch(0, 0, 3, 2)), Ok(None));
+        assert_eq!(
+            append(&mut states, &batch(1, 3, 1, 5)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(append(&mut states, &batch(1, 0, 1, 5)), Ok(None));
+        assert_eq!(
+            append(&mut states, &batch(0, 3, 1, 6)),
+            Err(ErrorCode::InvalidProducerEpoch)
+        );
+    }
+
+    #[test]
+    fn the_last_five_batches_are_recognised_by_their_exact_range() {
+        let mut states = ProducerStates::default();
+        for index in 0..6 {
+            append(&mut states, &batch(0, index * 2, 2, i64::from(index) * 10)).unwrap();
+        }
+        let known = append(&mut states, &batch(0, 2, 2, 99)).unwrap().unwrap();
+        assert_eq!(
+            (known.first_offset(), known.last_offset, known.timestamp),
+            (Offset(10), Offset(11), Timestamp(10))
+        );
+        assert_eq!(
+            append(&mut states, &batch(0, 0, 2, 99)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(
+            append(&mut states, &batch(0, 2, 1, 99)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+    }
+
+    #[test]
+    fn transactions_hold_the_first_unstable_offset_until_their_marker_is_replicated() {
+        let mut states = ProducerStates::default();
+        let first = transactional(batch(3, 0, 2, 10));
+        assert_eq!(append(&mut states, &first), Err(ErrorCode::InvalidTxnState));
+        states.replay(&first, None);
+        assert_eq!(
+            append(&mut states, &batch(3, 2, 1, 12)),
+            Err(ErrorCode::InvalidTxnState)
+        );
+        assert_eq!(append(&mut states, &transactional(batch(3, 2, 1, 12))), Ok(None));
+        assert_eq!(states.first_unstable_offset(), Some(Offset(10)));
+
+        let marker = |coordinator_epoch| EndTxnMarker {
+            committed: false,
+            coordinator_epoch,
+        };
+        let abort = marker_batch(3, 13, marker(7));
+        let Ok(Checked::New(update)) = states.check(&abort, Some(marker(7)), AppendOrigin::Coordinator) else {
+            panic!("a marker of the current coordinator is accepted");
+        };
+        let aborted = AbortedTxn {
+            producer_id: PRODUCER,
+            first_offset: Offset(10),
+            last_offset: Offset(13),
+            last_stable_offset: Offset(14),
+        };
+        assert_eq!(states.commit(update), Some(aborted));
+        states.on_high_watermark(Offset(13));
+        assert_eq!(states.first_unstable_offset(), Some(Offset(10)));
+        states.on_high_watermark(Offset(14));
+        assert_eq!(states.first_unstable_offset(), None);
+
+        let stale = states.check(
+            &marker_batch(3, 14, marker(6)),
+            Some(marker(6)),
+            AppendOrigin::Coordinator,
+        );
+        assert_eq!(stale.unwrap_err().code(), ErrorCode::TransactionCoordinatorFenced);
+        let zombie = states.check(
+            &marker_batch(2, 14, marker(7)),
+            Some(marker(7)),
+            AppendOrigin::Coordinator,
+        );
+        assert_eq!(zombie.unwrap_err().code(), ErrorCode::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn idle_producers_expire_unless_a_transaction_is_open() {
+        let mut states = ProducerStates::default();
+        append(&mut states, &batch(0, 0, 1, 100)).unwrap();
+        assert_eq!(states.expire(Timestamp(149), 50), 0);
+        assert_eq!(states.expire(Timestamp(150), 50), 1);
+        states.replay(&transactional(batch(0, 0, 1, 100)), None);
+        assert_eq!(states.expire(Timestamp(1_000), 50), 0);
+    }
+
+    /// The rules written down once more, over the full history of one producer.
+    #[derive(Default)]
+    struct Model {
+        epoch: i16,
+        /// Epoch, first sequence, last sequence and base offset of every batch in the log.
+        history: Vec<(i16, i32, i32, i64)>,
+    }
+
+    impl Model {
+        fn append(&mut self, batch: &BatchHeader) -> Result<Option<Offset>, ErrorCode> {
+            let epoch = batch.producer_epoch.0;
+            let range = (
+                batch.base_sequence,
+                increment_sequence(batch.base_sequence, batch.last_offset_delta),
+            );
+            let of_epoch = self.history.iter().filter(|known| known.0 == self.epoch);
+            let recent: Vec<_> = of_epoch.rev().take(BATCHES_RETAINED).collect();
+            if epoch == self.epoch
+                && let Some(known) = recent.iter().find(|known| (known.1, known.2) == range)
+            {
+                return Ok(Some(Offset(known.3)));
+            }
+            if !self.history.is_empty() {
+                if epoch < self.epoch {
+                    return Err(ErrorCode::InvalidProducerEpoch);
+                }
+                let expected = match recent.first() {
+                    Some(last) if epoch == self.epoch => increment_sequence(last.2, 1),
+                    _ => 0,
+                };
+                if batch.base_sequence != expected {
+                    return Err(ErrorCode::OutOfOrderSequenceNumber);
+                }
+            }
+            self.epoch = epoch;
+            self.history.push((epoch, range.0, range.1, batch.base_offset.0));
+            Ok(None)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sequence_rules_agree_with_the_model(
+            start in prop_oneof![Just(0), Just(i32::MAX - 4), 0..i32::MAX],
+            steps in proptest::collection::vec((0i16..3, -14i32..4, 1usize..4), 1..60),
+        ) {
+            let mut states = ProducerStates::default();
+            let mut model = Model::default();
+            let mut expected = start;
+            let mut epoch = 0;
+            let mut offset = 0;
+            for (epoch_step, sequence_step, records) in steps {
+                // Mostly the next batch or a retry of a recent one in the same epoch, now and then another epoch.
+                let other_epoch = epoch_step == 2 && sequence_step > 0;
+                let batch_epoch = if other_epoch { epoch + (sequence_step % 3 - 1) as i16 } else { epoch };
+                let first = match sequence_step {
+                    0 => 0,
+                    1.. => expected,
+                    back => crate::record::batch::decrement_sequence(expected, -back),
+                };
+                let batch = batch(batch_epoch.max(0), first, records, offset);
+                let answer = append(&mut states, &batch);
+                prop_assert_eq!(answer.map(|known| known.map(|known| known.first_offset())), model.append(&batch));
+                if answer == Ok(None) {
+                    epoch = batch.producer_epoch.0;
+                    expected = increment_sequence(batch.last_sequence(), 1);
+                    offset += records as i64;
+                }
+            }
+        }
+    }
 }
