@@ -1,2 +1,72 @@
-//! Ottla.
-fn main() {}
+//! Ottla: an Apache Kafka compatible broker and controller in one process.
+
+// Until the node is joined, not every setting has its reader.
+#![allow(dead_code)]
+
+mod cli;
+mod config;
+mod node;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, SettingsArgs};
+use config::{ConfigError, NodeConfig, Settings};
+
+/// RocksDB and many small connections fragment glibc's heap; jemalloc gives memory back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Node(#[from] node::NodeError),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Config(_) => ExitCode::from(2),
+            Failure::Node(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ottla: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        None => Ok(node::run(load(&cli.settings)?)?),
+        Some(Command::RandomUuid) => {
+            println!(
+                "{}",
+                ottla_domain::ids::uuid_to_string(uuid::Uuid::from_u128(rand::random()))
+            );
+            Ok(())
+        }
+        Some(Command::Format(_) | Command::Config(_)) => Ok(()),
+    }
+}
+
+fn load(args: &SettingsArgs) -> Result<NodeConfig, ConfigError> {
+    load_from(args.file.as_deref(), &args.overrides)
+}
+
+fn load_from(file: Option<&Path>, overrides: &[String]) -> Result<NodeConfig, ConfigError> {
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    NodeConfig::new(Settings::load(file, environment, overrides)?, file.is_some())
+}

@@ -1,0 +1,59 @@
+//! Settings from environment variables, named as the official Apache Kafka image names them.
+
+/// Variables that the image's start scripts use for other things.
+const NO_SETTINGS: &[&str] = &[
+    "KAFKA_VERSION",
+    "KAFKA_HEAP_OPTS",
+    "KAFKA_LOG4J_OPTS",
+    "KAFKA_OPTS",
+    "KAFKA_JMX_OPTS",
+    "KAFKA_JVM_PERFORMANCE_OPTS",
+    "KAFKA_GC_LOG_OPTS",
+    "KAFKA_LOG4J_ROOT_LOGLEVEL",
+    "KAFKA_LOG4J_LOGGERS",
+    "KAFKA_TOOLS_LOG4J_LOGLEVEL",
+    "KAFKA_JMX_HOSTNAME",
+];
+
+/// The setting that a variable stands for: `KAFKA_LOG_RETENTION_HOURS` is `log.retention.hours`; two underscores are
+/// one, three a dash.
+pub fn setting_name(variable: &str) -> Option<String> {
+    let rest = variable.strip_prefix("KAFKA_").filter(|rest| !rest.is_empty())?;
+    if NO_SETTINGS.contains(&variable) {
+        return None;
+    }
+    // The order of the replacements is the image's, so that odd names come out alike.
+    Some(
+        rest.to_lowercase()
+            .replace('_', ".")
+            .replace("...", "-")
+            .replace("..", "_"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::setting_name;
+
+    #[test]
+    fn names_follow_the_official_image() {
+        for (variable, setting) in [
+            ("KAFKA_LOG_RETENTION_HOURS", Some("log.retention.hours")),
+            ("KAFKA_NODE_ID", Some("node.id")),
+            ("KAFKA_LISTENER_NAME_A__B_SSL", Some("listener.name.a_b.ssl")),
+            ("KAFKA_A___B", Some("a-b")),
+            ("KAFKA_A____B", Some("a-.b")),
+            ("KAFKA_A_____B", Some("a-_b")),
+            ("KAFKA_OTTLA_HTTP_LISTENER", Some("ottla.http.listener")),
+            ("KAFKA_HEAP_OPTS", None),
+            ("KAFKA_LOG4J_OPTS", None),
+            ("KAFKA_LOG4J_LOGGERS", None),
+            ("KAFKA_JMX_HOSTNAME", None),
+            ("KAFKA_", None),
+            ("CLUSTER_ID", None),
+            ("LOG_DIRS", None),
+        ] {
+            assert_eq!(setting_name(variable).as_deref(), setting, "{variable}");
+        }
+    }
+}
