@@ -1,1 +1,3 @@
 //! Kafka's protocol over TCP.
+
+pub mod messages;
