@@ -8,5 +8,6 @@ pub mod ids;
 pub mod log;
 pub mod metadata;
 pub mod partitioning;
+pub mod ports;
 pub mod raft;
 pub mod record;

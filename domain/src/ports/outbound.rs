@@ -8,14 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::ErrorCode;
-use crate::ids::{BrokerId, DirectoryId, LeaderEpoch, Mono, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Mono, Offset, PartitionId, Timestamp, TopicId};
 use crate::log::config::LogConfig;
 use crate::log::retention::SegmentFacts;
 use crate::log::state::LogState;
 use crate::metadata::records::MetadataRecord;
 use crate::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
 
-/// A range of whole record batches as it lies in a log: in memory, or in a file that `R` gives access to.
+/// A range of record batches as it lies in a log: in memory, or in a file that `R` gives access to. It begins with a whole
+/// batch; the last batch of a file range may be cut short by a limit on its size, as in every fetch of Kafka's.
 #[derive(Clone, Debug)]
 pub enum RecordSlice<R> {
     /// Batches in memory.
@@ -116,9 +117,10 @@ pub trait PartitionLog: Send + Sync + 'static {
     /// Makes everything appended so far durable and returns the offset below which it is. Blocks on the disk.
     fn sync(&self) -> Result<Offset, StorageError>;
 
-    /// Whole batches from the one that holds `from`, up to `upper` (exclusive; no batch that ends above it) and up to
-    /// `max_bytes`; with `at_least_one`, the first batch is returned even if it is larger. An empty slice when `from` is
-    /// `upper`. Does not block when [`PartitionLog::is_resident`] says so.
+    /// Batches from the one that holds `from`, up to `upper` (exclusive; no batch that ends above it) and up to
+    /// `max_bytes`, which may cut the last batch short. A first batch that is larger is returned whole with
+    /// `at_least_one`, else the slice is empty; so it is when `from` is `upper`. A slice ends with its segment. Does not
+    /// block when [`PartitionLog::is_resident`] says so.
     fn read(
         &self,
         from: Offset,
@@ -130,16 +132,19 @@ pub trait PartitionLog: Send + Sync + 'static {
     /// True when finding `offset` needs no index lookup on disk.
     fn is_resident(&self, offset: Offset) -> bool;
 
-    /// Reads a slice into memory. Blocks on the disk.
+    /// Reads a slice into memory; shorter than the slice where the log was truncated meanwhile. Blocks on the disk.
     fn load(&self, slice: &RecordSlice<Self::Region>) -> Result<Bytes, StorageError>;
 
-    /// The first batch below `upper` whose largest timestamp is at least `timestamp`. Blocks on the disk.
+    /// The first batch that begins below `upper` and ends at or above the log start offset, and whose largest timestamp
+    /// is at least `timestamp`. Blocks on the disk.
     fn find_by_timestamp(&self, timestamp: Timestamp, upper: Offset) -> Result<Option<Bytes>, StorageError>;
 
-    /// The earliest batch below `upper` that holds the log's largest timestamp. Blocks on the disk.
+    /// The earliest batch that holds the log's largest timestamp; `None` when it does not begin below `upper`, or when no
+    /// batch has a timestamp. Blocks on the disk.
     fn find_largest_timestamp(&self, upper: Offset) -> Result<Option<Bytes>, StorageError>;
 
-    /// The segments in the order of their offsets, the active one last.
+    /// The segments in the order of their offsets, the active one last. The first call after a start reads the largest
+    /// timestamps from the index and blocks on the disk.
     fn segments(&self) -> Vec<SegmentFacts>;
 
     /// Starts a new segment at the log's end, unless the active one is empty.
@@ -149,13 +154,16 @@ pub trait PartitionLog: Send + Sync + 'static {
     /// it leave the log; their files are deleted after `file.delete.delay.ms`. Blocks on the disk.
     fn advance_log_start(&self, log_start: Offset) -> Result<(), StorageError>;
 
-    /// Cuts the log so that `end` is its log end offset. Blocks on the disk.
-    fn truncate(&self, end: Offset, state: &LogState) -> Result<(), StorageError>;
+    /// Cuts the log durably so that it ends at or below `end` (below when `end` lies within a batch), and brings `state`
+    /// to what it was there: producers from a snapshot and the batches behind it. Blocks on the disk.
+    fn truncate(&self, end: Offset, state: &mut LogState) -> Result<(), StorageError>;
 
-    /// Drops everything and starts again, empty, at `start`. Blocks on the disk.
-    fn replace_all(&self, start: Offset, state: &LogState) -> Result<(), StorageError>;
+    /// Drops everything durably and starts again, empty, at `start`; `state` becomes that of an empty log. Blocks on the
+    /// disk.
+    fn replace_all(&self, start: Offset, state: &mut LogState) -> Result<(), StorageError>;
 
-    /// Makes leader epochs durable: called after a new epoch was assigned and before its first append is acknowledged.
+    /// Keeps the leader epochs: called after a new epoch was assigned and before its first append is acknowledged. A crash
+    /// loses none; after a power failure, those of batches that survived it are found in the batches.
     fn store_epochs(&self, state: &LogState) -> Result<(), StorageError>;
 
     /// Takes new settings into account.
@@ -222,16 +230,16 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Takes a log out of its directory at once (by renaming its folder, as Kafka, to `.<id>-delete`); its files are
     /// removed by [`LogStore::purge`].
-    fn delete(&self, log: &Self::Log, now: Mono) -> Result<(), StorageError>;
+    fn delete(&self, log: &Self::Log) -> Result<(), StorageError>;
 
-    /// Removes files whose `file.delete.delay.ms` has passed.
+    /// Removes files that have waited for `file.delete.delay.ms` since a call of this saw them first.
     fn purge(&self, now: Mono);
 
     /// Writes recovery points, log start offsets and high watermarks, as Kafka does every minute.
     fn checkpoint(&self, high_watermarks: &[(Arc<Self::Log>, Offset)]) -> Result<(), StorageError>;
 
     /// Flushes everything, snapshots producers, and writes `.kafka_cleanshutdown` last; `broker_epoch` goes into it.
-    fn close(&self, logs: &[(Arc<Self::Log>, LogState)], broker_epoch: i64) -> Result<(), StorageError>;
+    fn close(&self, logs: &[(Arc<Self::Log>, LogState)], broker_epoch: BrokerEpoch) -> Result<(), StorageError>;
 }
 
 /// A clock; tests turn it by hand.
