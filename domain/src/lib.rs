@@ -4,6 +4,7 @@
 //! [`ids::Mono`]), entropy and bytes come in as arguments, facts and [`error::ErrorCode`]s go out.
 
 pub mod error;
+pub mod fetch;
 pub mod ids;
 pub mod log;
 pub mod metadata;

@@ -315,14 +315,3 @@ pub trait OffsetsApi: Send + Sync + 'static {
     /// DescribeProducers of one partition.
     fn producers(&self, topic: &str, partition: PartitionId) -> Result<Vec<ActiveProducer>, ApiError>;
 }
-
-/// Admin changes. `C` is one of the commands of `domain::metadata::controller`.
-pub trait ControllerApi: Send + Sync + 'static {
-    /// Evaluates a command on the active controller and answers once its records are committed. NOT_CONTROLLER when no
-    /// controller is reachable, REQUEST_TIMED_OUT after `timeout_ms`.
-    fn submit<C: crate::metadata::controller::Command>(
-        &self,
-        command: C,
-        timeout_ms: i32,
-    ) -> impl Future<Output = Result<C::Reply, ApiError>> + Send;
-}
