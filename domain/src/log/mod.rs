@@ -8,6 +8,7 @@ pub mod retention;
 pub mod roll;
 mod snapshot;
 pub mod state;
+pub mod validation;
 
 pub use snapshot::SnapshotError;
 

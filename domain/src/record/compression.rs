@@ -107,11 +107,39 @@ impl Codec {
 pub trait Compression: Send + Sync {
     /// A stream of the decompressed body.
     ///
-    /// Memory is bounded by what the codec's format allows for a window or block, never by what a length field says. The
-    /// stream itself is endless for all the reader knows: who collects it must bound it. Bytes that are not of this codec
-    /// give an error of kind `InvalidData` or `UnexpectedEof` when they are reached.
+    /// Memory is bounded by what the codec's format allows for a window or block, never by what a length field says. How
+    /// much comes out is not bounded: a reader that collects must bound it. Bytes that are not of this codec give an error
+    /// of kind `InvalidData` or `UnexpectedEof` when they are reached.
     fn decompress<'a>(&self, codec: CompressionType, body: &'a [u8]) -> io::Result<Box<dyn Read + 'a>>;
 
-    /// Compresses a body.
-    fn compress(&self, codec: Codec, body: &[u8]) -> io::Result<Vec<u8>>;
+    /// Compresses all of `body`. Fails with the kind `FileTooLarge` once the result exceeds `size_bytes_max`.
+    fn compress(&self, codec: Codec, body: &mut dyn Read, size_bytes_max: usize) -> io::Result<Vec<u8>>;
+}
+
+/// A stand-in for tests: bodies are the codec's id and the plain bytes.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TestCompression;
+
+#[cfg(any(test, feature = "testing"))]
+impl Compression for TestCompression {
+    fn decompress<'a>(&self, codec: CompressionType, body: &'a [u8]) -> io::Result<Box<dyn Read + 'a>> {
+        match body.split_first() {
+            _ if codec == CompressionType::None => Ok(Box::new(body)),
+            Some((id, plain)) if *id == codec.id() => Ok(Box::new(plain)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn compress(&self, codec: Codec, body: &mut dyn Read, size_bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut compressed = match codec {
+            Codec::None => vec![],
+            codec => vec![codec.compression_type().id()],
+        };
+        body.read_to_end(&mut compressed)?;
+        match compressed.len() > size_bytes_max {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(compressed),
+        }
+    }
 }

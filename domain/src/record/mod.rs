@@ -5,3 +5,4 @@ pub mod compression;
 pub mod control;
 pub mod primitives;
 pub mod records;
+pub mod walk;

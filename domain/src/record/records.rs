@@ -313,23 +313,10 @@ impl BatchBuilder {
 
     /// The batch with its body compressed.
     pub fn build_compressed(self, compression: &dyn Compression, codec: Codec) -> std::io::Result<RecordBatch> {
-        let (header, body) = self.into_compressed_parts(compression, codec)?;
-        Ok(RecordBatch::new(header, &body))
-    }
-
-    /// The header, its CRC filled in, and the compressed body.
-    pub fn into_compressed_parts(
-        self,
-        compression: &dyn Compression,
-        codec: Codec,
-    ) -> std::io::Result<(BatchHeader, Bytes)> {
-        if codec == Codec::None {
-            return Ok(self.into_parts());
-        }
-        let body = compression.compress(codec, &self.body)?;
+        let body = compression.compress(codec, &mut self.body.as_ref(), usize::MAX)?;
         let mut header = self.header(body.len());
         header.attributes = header.attributes.with_compression(codec.compression_type());
-        Ok((header.with_crc(&body), body.into()))
+        Ok(RecordBatch::new(header.with_crc(&body), &body))
     }
 
     /// The header, its CRC filled in, and the body.
