@@ -1,5 +1,6 @@
 //! The cluster's metadata: Kafka's records, the image that they make, and the controller that writes them.
 
+pub mod config;
 pub mod delta;
 pub mod image;
 pub mod loader;
