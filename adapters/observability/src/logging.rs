@@ -1,0 +1,68 @@
+//! Logs on standard output, for people or as JSON, one line an event.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::rate_limit::RateLimit;
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Time, level, where, message, fields; coloured on a terminal.
+    #[default]
+    Human,
+    /// One object with the same.
+    Json,
+}
+
+/// Why logging cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter is no list of levels and `target=level` pairs.
+    #[error("{filter:?} is no log level: {error}")]
+    Filter {
+        /// As given.
+        filter: String,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+    /// Something else logs already.
+    #[error("logging was set up before")]
+    Twice,
+}
+
+/// The logging of this process.
+#[derive(Clone)]
+pub struct Logging(RateLimit);
+
+impl Logging {
+    /// Logs what `filter` lets through: a level (`info`), or levels by target (`info,ottla_wire=debug`). Warnings and
+    /// errors are limited by the line of code that they come from.
+    pub fn install(format: Format, filter: &str) -> Result<Logging, LoggingError> {
+        let limit = RateLimit::default();
+        let filter = EnvFilter::try_new(filter).map_err(|error| LoggingError::Filter {
+            filter: filter.to_owned(),
+            error,
+        })?;
+        let lines = tracing_subscriber::fmt::layer();
+        let filtered = tracing_subscriber::registry().with(filter).with(limit.clone());
+        let installed = match format {
+            Format::Human => filtered
+                .with(lines.with_ansi(std::io::stdout().is_terminal()))
+                .try_init(),
+            Format::Json => filtered.with(lines.json()).try_init(),
+        };
+        installed.map_err(|_| LoggingError::Twice)?;
+        Ok(Logging(limit))
+    }
+
+    /// Tells how many messages were left out since the last call; to be called now and then.
+    pub fn report_left_out(&self) {
+        for (origin, count) in self.0.take_left_out() {
+            tracing::info!("left out {count} messages like those of {origin}");
+        }
+    }
+}
