@@ -1,3 +1,4 @@
 //! Kafka's protocol over TCP.
 
+pub mod checker;
 pub mod messages;

@@ -28,6 +28,9 @@ pub enum DecodeError {
     /// Null where the type has no null.
     #[error("null where a value is required")]
     UnexpectedNull,
+    /// A byte other than 1 and -1 before a structure that may be null.
+    #[error("{0} where 1 says that a structure follows and -1 that it is null")]
+    BadPresence(i8),
     /// A string that is not UTF-8.
     #[error("string is not UTF-8")]
     NotUtf8,
@@ -337,17 +340,28 @@ impl<'a> Reader<'a> {
             .transpose()
     }
 
-    /// `count` elements, each read by `element`. Reserves no more memory than there are bytes left, whatever `count` is.
+    /// `count` elements, each read by `element`. Whatever `count` is, no more memory is reserved than there are bytes left or
+    /// 4 KiB, whichever is more.
     pub fn elements<T>(
         &mut self,
         count: usize,
         mut element: impl FnMut(&mut Reader<'a>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut elements = Vec::with_capacity(count.min(self.rest.len() / size_of::<T>().max(1)));
+        let mut elements = Vec::with_capacity(count.min(self.rest.len().max(4096) / size_of::<T>().max(1)));
         for _ in 0..count {
             elements.push(element(self)?);
         }
         Ok(elements)
+    }
+
+    /// Whether a structure that may be null follows: 1, or -1 for null. Kafka takes any negative byte for null and others any
+    /// but 1, so only the two that everyone writes are let through.
+    pub fn presence(&mut self) -> Result<bool> {
+        match self.i8()? {
+            1 => Ok(true),
+            -1 => Ok(false),
+            other => Err(DecodeError::BadPresence(other)),
+        }
     }
 
     /// The tagged fields that end a flexible structure (KIP-482). `known` reads the value of a tag and returns true, or

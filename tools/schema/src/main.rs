@@ -6,6 +6,7 @@ mod messages;
 mod records;
 mod rust;
 mod schema;
+mod table;
 
 use std::error::Error;
 use std::fs;
@@ -30,6 +31,7 @@ fn generate(lib: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
             records::control_records(&clients)?,
         ),
     ];
+    files.push(("adapters/wire/src/checker/table.rs".to_owned(), table::table(&clients)?));
     for api in messages::APIS {
         files.push(messages::messages(&clients, api)?);
     }
@@ -56,13 +58,13 @@ fn rustfmt(text: &str) -> Result<String, Box<dyn Error>> {
     if output.status.success() {
         Ok(String::from_utf8(output.stdout)?)
     } else {
-        fs::write("/tmp/ottla-schema-failed.rs", text)?;
         Err("rustfmt refused what was generated".into())
     }
 }
 
+/// The clone that cargo runs this in, which need not be the one it was built from.
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, |package| Path::new(&package).join("../.."))
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
@@ -81,6 +83,37 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("ottla-schema: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where `./dev` keeps what Maven fetches.
+    fn kafka_lib() -> PathBuf {
+        let var = |name| std::env::var_os(name).map(PathBuf::from);
+        let cache = || var("OTTLA_CACHE").unwrap_or_else(|| var("HOME").unwrap_or_default().join(".cache/ottla"));
+        var("OTTLA_KAFKA_HOME")
+            .unwrap_or_else(|| cache().join("kafka-4.3.1"))
+            .join("lib")
+    }
+
+    #[test]
+    fn the_committed_files_are_what_the_schemas_give() {
+        let lib = kafka_lib();
+        assert!(
+            lib.is_dir(),
+            "{} is missing: run `./dev test` or `./dev schema`, which fetch it",
+            lib.display()
+        );
+        for (path, text) in generate(&lib).unwrap() {
+            let committed = fs::read_to_string(workspace().join(&path)).unwrap();
+            assert!(
+                committed == text,
+                "{path} is not what the schemas give: run `./dev schema`"
+            );
         }
     }
 }

@@ -503,7 +503,7 @@ impl<'a> Emitter<'a> {
             }
             Type::Struct(name) if is_nullable(field) => {
                 format!(
-                    "if {from}.i8()? < 0 {{ None }} else {{ Some({}::read({from}, schema_version)?) }}",
+                    "if {from}.presence()? {{ Some({}::read({from}, schema_version)?) }} else {{ None }}",
                     self.rust_name(name)
                 )
             }

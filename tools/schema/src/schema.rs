@@ -20,10 +20,6 @@ impl Versions {
         self.min > self.max
     }
 
-    pub fn contains(self, version: i16) -> bool {
-        (self.min..=self.max).contains(&version)
-    }
-
     pub fn covers(self, other: Versions) -> bool {
         other.is_empty() || (self.min <= other.min && self.max >= other.max)
     }
