@@ -108,8 +108,9 @@ pub trait Compression: Send + Sync {
     /// A stream of the decompressed body.
     ///
     /// Memory is bounded by what the codec's format allows for a window or block, never by what a length field says. How
-    /// much comes out is not bounded: a reader that collects must bound it. Bytes that are not of this codec give an error
-    /// of kind `InvalidData` or `UnexpectedEof` when they are reached.
+    /// much comes out is not bounded: a reader that collects must bound it. A thread reads one stream at a time: a zstd
+    /// stream with a large window waits until no other thread has such a one. Bytes that are not of this codec give an error
+    /// when they are reached.
     fn decompress<'a>(&self, codec: CompressionType, body: &'a [u8]) -> io::Result<Box<dyn Read + 'a>>;
 
     /// Compresses all of `body`. Fails with the kind `FileTooLarge` once the result exceeds `size_bytes_max`.
