@@ -72,6 +72,13 @@ impl LogState {
         raised
     }
 
+    /// Sets the high watermark that a leader told; it may fall. Returns it, brought between log start and log end.
+    pub fn set_high_watermark(&mut self, high_watermark: Offset) -> Offset {
+        let high_watermark = self.offsets.set_high_watermark(high_watermark);
+        self.producers.on_high_watermark(high_watermark);
+        high_watermark
+    }
+
     /// Raises the log start, by retention or DeleteRecords; true when it rose.
     pub fn raise_log_start(&mut self, log_start: Offset) -> Result<bool, ApiError> {
         let raised = self.offsets.raise_log_start(log_start)?;
@@ -88,5 +95,53 @@ impl LogState {
         // Also when the log was shorter already: this leader may have begun an epoch without appending in it.
         self.epochs.truncate_from_end(self.offsets.log_end());
         self.producers = producers;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{LeaderEpoch, ProducerEpoch, ProducerId, Timestamp};
+    use crate::record::records::BatchBuilder;
+
+    fn batch(base_offset: i64, epoch: i32) -> BatchHeader {
+        let mut builder = BatchBuilder::new(Offset(base_offset));
+        builder.partition_leader_epoch = LeaderEpoch(epoch);
+        builder.producer_id = ProducerId(7);
+        builder.producer_epoch = ProducerEpoch(0);
+        builder.base_sequence = base_offset as i32;
+        builder
+            .append(Timestamp(1), None, None)
+            .append(Timestamp(1), None, None);
+        builder.build().header
+    }
+
+    #[test]
+    fn appends_truncation_and_retention_move_everything_together() {
+        let mut state = LogState::empty_at(Offset::ZERO);
+        assert!(state.replay(&batch(0, 1), None).epochs_changed);
+        assert!(!state.replay(&batch(2, 1), None).epochs_changed);
+        let at_four = state.clone();
+        assert!(state.replay(&batch(4, 3), None).epochs_changed);
+        assert!(state.raise_high_watermark(Offset(6)));
+
+        state.truncate_to(Offset(4), at_four.producers.clone());
+        assert_eq!(
+            (state.offsets.log_end(), state.offsets.high_watermark()),
+            (Offset(4), Offset(4))
+        );
+        assert_eq!(state.epochs, at_four.epochs);
+        assert_eq!(
+            state
+                .producers
+                .get(ProducerId(7))
+                .map(|producer| producer.last_sequence()),
+            Some(3)
+        );
+
+        assert_eq!(state.raise_log_start(Offset(3)), Ok(true));
+        assert!(state.raise_log_start(Offset(5)).is_err());
+        assert_eq!(state.epochs.latest().map(|entry| entry.start_offset), Some(Offset(3)));
+        assert_eq!(state.set_high_watermark(Offset(1)), Offset(3));
     }
 }
