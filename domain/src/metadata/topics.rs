@@ -9,6 +9,7 @@ use super::image::ApplyError;
 use super::records::{PartitionChangeRecord, PartitionRecord};
 use super::sorted::SortedMap;
 use crate::ids::{DirectoryId, PartitionId, TopicId};
+use crate::partitioning::names::collision_key;
 
 /// What a [`PartitionChangeRecord`] holds in `leader` when the leader stays and its epoch is not bumped.
 pub const NO_LEADER_CHANGE: i32 = -2;
@@ -46,6 +47,8 @@ impl TopicImage {
 pub struct Topics {
     by_id: SortedMap<TopicId, Arc<TopicImage>>,
     by_name: SortedMap<Arc<str>, TopicId>,
+    /// Names with `.` or `_`, by what they collide on.
+    by_collision: SortedMap<String, Arc<str>>,
 }
 
 impl Topics {
@@ -57,6 +60,12 @@ impl Topics {
     /// The topic with this name.
     pub fn by_name(&self, name: &str) -> Option<&Arc<TopicImage>> {
         self.by_id.get(self.by_name.get(name)?)
+    }
+
+    /// A topic whose metrics could not be told from those of a topic with this name.
+    pub fn colliding(&self, name: &str) -> Option<&str> {
+        let other = self.by_collision.get(&collision_key(name)?)?;
+        Some(other)
     }
 
     /// The state of a partition.
@@ -106,6 +115,9 @@ impl Topics {
                 new: topic.id,
             });
         }
+        if let Some(key) = collision_key(&topic.name) {
+            self.by_collision.insert(key, Arc::clone(&topic.name));
+        }
         self.by_name.insert(Arc::clone(&topic.name), topic.id);
         self.by_id.insert(topic.id, Arc::new(topic));
         Ok(())
@@ -114,6 +126,11 @@ impl Topics {
     pub(super) fn remove(&mut self, id: TopicId) -> Result<Arc<TopicImage>, ApplyError> {
         let topic = self.by_id.remove(&id).ok_or(ApplyError::UnknownTopic(id))?;
         self.by_name.remove(&topic.name);
+        if let Some(key) = collision_key(&topic.name)
+            && self.by_collision.get(&key) == Some(&topic.name)
+        {
+            self.by_collision.remove(&key);
+        }
         Ok(topic)
     }
 

@@ -1,4 +1,4 @@
-//! The inbound port of the controller. Declared once `metadata::controller::Command` exists.
+//! The inbound port of the controller.
 
 use std::future::Future;
 
