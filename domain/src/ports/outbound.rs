@@ -148,7 +148,7 @@ pub trait PartitionLog: Send + Sync + 'static {
     fn segments(&self) -> Vec<SegmentFacts>;
 
     /// Starts a new segment at the log's end, unless the active one is empty.
-    fn roll(&self, state: &LogState, now: Timestamp) -> Result<(), StorageError>;
+    fn roll(&self, state: &LogState) -> Result<(), StorageError>;
 
     /// Raises the log start offset durably (DeleteRecords, retention) before it returns. Segments that lie wholly below
     /// it leave the log; their files are deleted after `file.delete.delay.ms`. Blocks on the disk.

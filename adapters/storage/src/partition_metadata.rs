@@ -1,0 +1,47 @@
+//! `partition.metadata`: the id of the topic that a replica's folder belongs to (KIP-516).
+
+use std::io;
+use std::path::Path;
+
+use ottla_domain::ids::TopicId;
+
+use crate::atomic_file;
+
+const FILE: &str = "partition.metadata";
+
+/// Writes the topic id into a folder durably.
+pub(crate) fn write(folder: &Path, topic_id: TopicId) -> io::Result<()> {
+    atomic_file::write(
+        &folder.join(FILE),
+        format!("version: 0\ntopic_id: {topic_id}").as_bytes(),
+    )
+}
+
+/// The topic id of a folder; `None` when there is no file or it says nothing readable.
+pub(crate) fn read(folder: &Path) -> io::Result<Option<TopicId>> {
+    let text = atomic_file::read(&folder.join(FILE))?;
+    Ok(text.as_deref().and_then(parse))
+}
+
+fn parse(text: &str) -> Option<TopicId> {
+    let mut lines = text.lines();
+    lines.next()?.strip_prefix("version: 0")?;
+    lines.next()?.strip_prefix("topic_id: ")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_kafkas() {
+        let folder = tempfile::tempdir().unwrap();
+        let topic_id: TopicId = "MkU3OEVBNTcwNTJENDM2Qg".parse().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), None);
+        write(folder.path(), topic_id).unwrap();
+        let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+        assert_eq!(text, "version: 0\ntopic_id: MkU3OEVBNTcwNTJENDM2Qg");
+        assert_eq!(read(folder.path()).unwrap(), Some(topic_id));
+        assert_eq!(parse("version: 1\ntopic_id: x"), None);
+    }
+}
