@@ -8,6 +8,11 @@ use uuid::Uuid;
 
 use crate::record::primitives::{DecodeError, EncodeError, PutPrimitives, Reader, Result, UnknownTaggedFields};
 
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod tests;
+
 /// `MetadataRecordSerde` knows this frame version only.
 const FRAME_VERSION: u32 = 1;
 

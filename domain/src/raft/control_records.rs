@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use crate::record::primitives::{PutPrimitives, Reader, Result, UnknownTaggedFields};
 
+#[cfg(test)]
+mod tests;
+
 /// `LeaderChangeMessage`, the value of a control record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaderChangeMessage {

@@ -27,6 +27,10 @@ fn generate(lib: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
             records::metadata_records(&metadata)?,
         ),
         (
+            "domain/src/metadata/records/arbitrary.rs".to_owned(),
+            records::arbitrary_metadata_records(&metadata)?,
+        ),
+        (
             "domain/src/raft/control_records.rs".to_owned(),
             records::control_records(&clients)?,
         ),

@@ -3,8 +3,79 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::rust::{Emitter, Style};
-use crate::schema::{BadSchema, Kind, Message, Versions};
+use crate::rust::{Emitter, Style, condition, field_name, is_nullable, primitive};
+use crate::schema::{BadSchema, Kind, Message, Structure, Type, Versions};
+
+/// Makes any value of every metadata record, for property tests.
+pub fn arbitrary_metadata_records(schemas: &[Message]) -> Result<String, BadSchema> {
+    let records: Vec<Message> = schemas.iter().filter(|m| m.kind == Kind::Metadata).cloned().collect();
+    let shared = shared_names(&records)?;
+    let mut kinds = String::new();
+    let mut impls = String::new();
+    for record in &records {
+        let emitter = Emitter::new(record, Style::Record, &shared)?;
+        let newest = record.valid_versions.max;
+        writeln!(
+            kinds,
+            "(|entropy, version| {}::arbitrary(entropy, version).into(), {newest}),",
+            record.name
+        )
+        .ok();
+        for structure in emitter.structures() {
+            emit_arbitrary(&mut impls, &emitter, structure)?;
+        }
+    }
+    Ok(format!(
+        "//! Any value of every metadata record.\n\nuse super::tests::Entropy;\nuse super::*;\n\n\
+         /// Makes a record that a version can hold.\n\
+         type Make = fn(&mut Entropy, i16) -> MetadataRecord;\n\n\
+         /// All types of records, with the newest version of each.\n\
+         pub(super) const KINDS: &[(Make, i16)] = &[{kinds}];\n\n{impls}"
+    ))
+}
+
+fn emit_arbitrary(out: &mut String, emitter: &Emitter<'_>, structure: &Structure) -> Result<(), BadSchema> {
+    let name = emitter.rust_name(&structure.name);
+    let mut fields = String::new();
+    for field in &structure.fields {
+        let mut value = arbitrary(emitter, &field.ty);
+        if is_nullable(field) {
+            value = format!("entropy.option(|entropy| {value})");
+        }
+        let default = emitter.default_value(field)?;
+        match condition(field.versions, structure.versions) {
+            Some(present) => writeln!(
+                fields,
+                "{}: if {present} {{ {value} }} else {{ {default} }},",
+                field_name(field)
+            )
+            .ok(),
+            None => writeln!(fields, "{}: {value},", field_name(field)).ok(),
+        };
+    }
+    let used = if fields.contains("schema_version") {
+        "schema_version"
+    } else {
+        "_schema_version"
+    };
+    writeln!(
+        out,
+        "impl {name} {{ fn arbitrary(entropy: &mut Entropy, {used}: i16) -> Self {{ \
+         {name} {{ {fields} unknown_tagged_fields: entropy.unknown_tagged_fields() }} }} }}\n"
+    )
+    .ok();
+    Ok(())
+}
+
+fn arbitrary(emitter: &Emitter<'_>, ty: &Type) -> String {
+    match ty {
+        Type::Array(element) => format!("entropy.vec(|entropy| {})", arbitrary(emitter, element)),
+        Type::Struct(name) => format!("{}::arbitrary(entropy, schema_version)", emitter.rust_name(name)),
+        Type::String => "entropy.string()".to_owned(),
+        Type::Bytes => "entropy.bytes()".to_owned(),
+        ty => format!("entropy.{}()", primitive(ty).unwrap_or_default()),
+    }
+}
 
 /// Structure names that more than one of `messages` has.
 fn shared_names(messages: &[Message]) -> Result<BTreeSet<String>, BadSchema> {
@@ -30,6 +101,7 @@ pub fn metadata_records(schemas: &[Message]) -> Result<String, BadSchema> {
          #![allow(missing_docs, reason = \"the fields are Kafka's, described in its schemas\")]\n\n\
          use bytes::{BufMut, Bytes, BytesMut};\nuse uuid::Uuid;\n\n\
          use crate::record::primitives::{DecodeError, EncodeError, PutPrimitives, Reader, Result, UnknownTaggedFields};\n\n\
+         #[cfg(test)]\nmod arbitrary;\n#[cfg(test)]\nmod tests;\n\n\
          /// `MetadataRecordSerde` knows this frame version only.\nconst FRAME_VERSION: u32 = 1;\n\n",
     );
     let emitters = records
@@ -155,7 +227,8 @@ pub fn control_records(schemas: &[Message]) -> Result<String, BadSchema> {
         "//! The values of KRaft's control records, in version 0: the only one that Apache Kafka 4.3 writes and reads.\n\
          #![allow(missing_docs, reason = \"the fields are Kafka's, described in its schemas\")]\n\n\
          use bytes::{BufMut, BytesMut};\nuse uuid::Uuid;\n\n\
-         use crate::record::primitives::{PutPrimitives, Reader, Result, UnknownTaggedFields};\n\n",
+         use crate::record::primitives::{PutPrimitives, Reader, Result, UnknownTaggedFields};\n\n\
+         #[cfg(test)]\nmod tests;\n\n",
     );
     for record in &records {
         let emitter = Emitter::new(record, Style::Record, &shared)?;

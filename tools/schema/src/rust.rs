@@ -70,6 +70,10 @@ impl<'a> Emitter<'a> {
         Ok(emitter)
     }
 
+    pub fn structures(&self) -> &[Structure] {
+        &self.structures
+    }
+
     pub fn rust_name(&self, name: &str) -> &str {
         self.names.get(name).map_or("", String::as_str)
     }
@@ -378,7 +382,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    fn default_value(&self, field: &Field) -> Result<String> {
+    pub fn default_value(&self, field: &Field) -> Result<String> {
         let text = field.default_text();
         if text.as_deref() == Some("null") {
             return if is_nullable(field) {
@@ -612,7 +616,7 @@ fn mutable(out: &str) -> &str {
 }
 
 /// The name of the reader's method, and after `put_` the writer's.
-fn primitive(ty: &Type) -> Option<&'static str> {
+pub fn primitive(ty: &Type) -> Option<&'static str> {
     Some(match ty {
         Type::Bool => "bool",
         Type::Int8 => "i8",
