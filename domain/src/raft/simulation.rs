@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::control::{self, ControlRecord};
-use super::messages::{Fetched, Reply, ReplyResult, Request};
+use super::messages::{FetchReply, Fetched, Reply, ReplyResult, Request};
 use super::voters::{Endpoint, Endpoints, KRaftVersion, ReplicaKey, Voter, VoterSet};
 use super::*;
 use crate::error::ErrorCode;
@@ -117,11 +117,20 @@ struct Node {
     raft: Option<Raft>,
     up_at: u64,
     partial: Option<(SnapshotId, Vec<u8>)>,
-    tokens: BTreeMap<Token, (usize, u64, Peer, u64)>,
+    tokens: BTreeMap<Token, Origin>,
     incarnation: u64,
     epoch_seen: LeaderEpoch,
     high_watermark: Option<(LeaderEpoch, Offset)>,
     verified: usize,
+}
+
+/// Where a request came from; `vote` is the candidate of a binding vote.
+struct Origin {
+    to: usize,
+    incarnation: u64,
+    peer: Peer,
+    correlation: u64,
+    vote: Option<ReplicaKey>,
 }
 
 enum Message {
@@ -151,6 +160,8 @@ struct Cluster {
     groups: Vec<u64>,
     leaders: BTreeMap<LeaderEpoch, BrokerId>,
     committed: Vec<RecordBatch>,
+    /// The least and the largest high watermark that each epoch's leader told of.
+    shown: BTreeMap<LeaderEpoch, (Offset, Offset)>,
     is_healed: bool,
     trace: bool,
 }
@@ -211,6 +222,7 @@ impl Cluster {
             sequence: 0,
             leaders: BTreeMap::new(),
             committed: Vec::new(),
+            shown: BTreeMap::new(),
             is_healed: false,
             trace: std::env::var_os("OTTLA_RAFT_TRACE").is_some(),
             world,
@@ -340,8 +352,8 @@ impl Cluster {
         if let Some(election) = effects.persist.take() {
             if let Some(old) = &disk.election
                 && old.epoch == election.epoch
-                && election.leader.is_none()
                 && old.voted.is_some()
+                && election.leader != Some(node.key.id)
             {
                 assert_eq!(
                     old.voted, election.voted,
@@ -416,7 +428,14 @@ impl Cluster {
             self.post(index, to, message);
         }
         for Answer { token, mut reply, read } in effects.answers {
-            let Some((to, incarnation, peer, correlation)) = self.nodes[index].tokens.remove(&token) else {
+            let Some(Origin {
+                to,
+                incarnation,
+                peer,
+                correlation,
+                ..
+            }) = self.nodes[index].tokens.remove(&token)
+            else {
                 panic!("node {index} answers {token:?} twice");
             };
             if let Some(read) = read {
@@ -505,9 +524,20 @@ impl Cluster {
                 self.sequence += 1;
                 let token = Token(self.sequence);
                 if self.nodes[to].raft.is_some() {
-                    self.nodes[to]
-                        .tokens
-                        .insert(token, (from, incarnation, peer, correlation));
+                    let vote = match &request {
+                        Request::Vote(vote) => (!vote.pre_vote).then_some(vote.candidate),
+                        _ => None,
+                    };
+                    self.nodes[to].tokens.insert(
+                        token,
+                        Origin {
+                            to: from,
+                            incarnation,
+                            peer,
+                            correlation,
+                            vote,
+                        },
+                    );
                     self.step(to, Input::Request { token, request });
                 }
             }
@@ -557,13 +587,31 @@ impl Cluster {
             }
         }
         for Answer { token, reply, .. } in &effects.answers {
-            if let Ok(Reply::Vote(reply)) = reply
-                && reply.granted
-            {
-                assert!(node.tokens.contains_key(token));
-                let stored = disk.election.as_ref().unwrap();
-                assert_eq!(stored.epoch, reply.leadership.epoch);
+            match reply {
+                Ok(Reply::Vote(reply)) if reply.granted => {
+                    if let Some(candidate) = node.tokens[token].vote {
+                        let stored = disk.election.as_ref().unwrap();
+                        assert_eq!((stored.epoch, stored.voted), (reply.leadership.epoch, Some(candidate)));
+                    }
+                }
+                Ok(Reply::Fetch(FetchReply {
+                    leadership,
+                    high_watermark: Some(shown),
+                    ..
+                })) => {
+                    assert!(raft.epoch_start().is_none_or(|start| start < *shown));
+                    let (least, most) = self.shown.entry(leadership.epoch).or_insert((*shown, *shown));
+                    (*least, *most) = ((*least).min(*shown), (*most).max(*shown));
+                }
+                _ => {}
             }
+        }
+        let shown: Vec<_> = self.shown.values().collect();
+        for pair in shown.windows(2) {
+            assert!(
+                pair[0].1 <= pair[1].0,
+                "a leader shows a high watermark below that of the one before"
+            );
         }
         if raft.is_leader() {
             let id = *self.leaders.entry(raft.epoch()).or_insert(node.key.id);
