@@ -1,4 +1,18 @@
-//! Kafka's protocol over TCP.
+//! Kafka's protocol over TCP: listeners, connections, and one file for each API.
 
+mod api;
 pub mod checker;
+mod connection;
+#[cfg(test)]
+mod fake;
+mod fetch_response;
 pub mod messages;
+mod metrics;
+mod node;
+mod produce_request;
+mod rate_limit;
+mod response;
+pub mod server;
+
+pub use api::markdown_table;
+pub use node::Node;

@@ -11,6 +11,8 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId,
 };
+use crate::metadata::controller::Command;
+use crate::metadata::image::MetadataImage;
 
 /// An answer that is there, or one that is waited for while the connection's next request runs.
 pub enum Waiting<T> {
@@ -314,4 +316,35 @@ pub trait OffsetsApi: Send + Sync + 'static {
 
     /// DescribeProducers of one partition.
     fn producers(&self, topic: &str, partition: PartitionId) -> Result<Vec<ActiveProducer>, ApiError>;
+}
+
+/// Admin changes. `C` is one of the commands of [`crate::metadata::controller`].
+pub trait ControllerApi: Send + Sync + 'static {
+    /// Evaluates a command on the active controller and answers once its records are committed. NOT_CONTROLLER when no
+    /// controller is reachable, REQUEST_TIMED_OUT after `timeout_ms`.
+    fn submit<C: Command>(
+        &self,
+        command: C,
+        timeout_ms: i32,
+    ) -> impl Future<Output = Result<C::Reply, ApiError>> + Send;
+}
+
+/// What this node is and what it sees. Requests that show state have no types here: the wire renders them from the
+/// metadata image.
+pub trait ViewApi: Send + Sync + 'static {
+    /// `node.id`.
+    fn node_id(&self) -> BrokerId;
+
+    /// The cluster's id.
+    fn cluster_id(&self) -> &str;
+
+    /// The metadata as this node last applied it.
+    fn image(&self) -> Arc<MetadataImage>;
+
+    /// The level of `kraft.version`, which lives in the quorum's control records and not in the image (KIP-853).
+    fn kraft_version(&self) -> i16;
+
+    /// Starts to create topics that a client asked about, unless `auto.create.topics.enable` is off or their creation is
+    /// under way. The names are legal. Does not wait: the client is told UNKNOWN_TOPIC_OR_PARTITION and asks again.
+    fn auto_create_topics(&self, names: Vec<String>);
 }

@@ -1,0 +1,129 @@
+//! Fetch: reads records, for consumers and for followers.
+//!
+//! - Version 4: isolation levels and aborted transactions (KIP-98). 5: log start offsets. 6: KAFKA_STORAGE_ERROR, which
+//!   older clients are told as NOT_LEADER_OR_FOLLOWER.
+//! - Version 7: sessions (KIP-227). 9: leader epochs (KIP-320). 10: zstd. 11: the client's rack (KIP-392).
+//! - Version 12: flexible; the last fetched epoch, diverging epochs, current leaders and snapshots (KIP-595, KIP-630).
+//! - Version 13: topics by id (KIP-516). 15: the replica's epoch (KIP-903). 16: endpoints of new leaders (KIP-951).
+//! - Version 17: the replica's directory id (KIP-853). 18: the high watermark that the replica knows (KIP-1166).
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::FetchRequest;
+use ottla_domain::error::ErrorCode;
+use ottla_domain::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
+use ottla_domain::ports::inbound::{Fetch, FetchPartition, FetchReply, Isolation, TopicRef, Waiting};
+use uuid::Uuid;
+
+use super::endpoints::Sight;
+use super::{Answer, Api, Call, Head, Refusal};
+use crate::fetch_response;
+use crate::node::Node;
+use crate::response::Response;
+
+pub(super) static API: Api = {
+    let mut api = Api::broker(1, "Fetch", (4, 18), 12);
+    api.abandoned_on_stop = true;
+    api
+};
+const TOPIC_IDS_FROM: i16 = 13;
+
+pub(super) async fn handle<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refusal> {
+    let head = call.request.head();
+    let request = call.request.decode()?;
+    match call.node.fetch(fetch(call.version(), request)).await {
+        Waiting::Ready(reply) => respond(head, call.node, &call.listener.name, reply).map(Answer::Now),
+        Waiting::Later(reply) => {
+            let (node, listener) = (Arc::clone(call.node), Arc::clone(&call.listener.name));
+            let response = async move { respond(head, &node, &listener, reply.await) };
+            Ok(Answer::Later(Box::pin(response)))
+        }
+    }
+}
+
+fn fetch(version: i16, request: FetchRequest) -> Fetch {
+    let by_topic_id = version >= TOPIC_IDS_FROM;
+    let topic_ref = |name: &str, id: Uuid| {
+        if by_topic_id {
+            TopicRef::Id(TopicId(id))
+        } else {
+            TopicRef::Name(name.into())
+        }
+    };
+    let mut partitions = Vec::new();
+    for topic in &request.topics {
+        let topic_ref = topic_ref(&topic.topic, topic.topic_id);
+        partitions.extend(topic.partitions.iter().map(|partition| {
+            let partition = FetchPartition {
+                partition: PartitionId(partition.partition),
+                current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+                fetch_offset: Offset(partition.fetch_offset),
+                last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+                log_start_offset: Offset(partition.log_start_offset),
+                max_bytes: partition.partition_max_bytes,
+            };
+            (topic_ref.clone(), partition)
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let topic_ref = topic_ref(&topic.topic, topic.topic_id);
+        forgotten.extend(
+            topic
+                .partitions
+                .iter()
+                .map(|partition| (topic_ref.clone(), PartitionId(*partition))),
+        );
+    }
+    let (replica, replica_epoch) = if version >= 15 {
+        (request.replica_state.replica_id, request.replica_state.replica_epoch)
+    } else {
+        (request.replica_id, -1)
+    };
+    Fetch {
+        replica: BrokerId(replica.0),
+        replica_epoch: BrokerEpoch(replica_epoch),
+        max_wait_ms: request.max_wait_ms,
+        min_bytes: request.min_bytes,
+        max_bytes: request.max_bytes,
+        isolation: if request.isolation_level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
+        session_id: request.session_id,
+        session_epoch: request.session_epoch,
+        by_topic_id,
+        partitions,
+        forgotten,
+        rack: request.rack_id.to_string(),
+    }
+}
+
+fn respond<N: Node>(
+    head: Head,
+    node: &Arc<N>,
+    listener: &str,
+    mut reply: FetchReply<N::Region>,
+) -> Result<Response<N::Region>, Refusal> {
+    if head.version <= 5 {
+        for fetched in reply.topics.iter_mut().flat_map(|(_, partitions)| partitions) {
+            if fetched.error == ErrorCode::KafkaStorageError {
+                fetched.error = ErrorCode::NotLeaderOrFollower;
+            }
+        }
+    }
+    let mut endpoints = Vec::new();
+    if head.version >= 16 {
+        let partitions = reply.topics.iter().flat_map(|(_, partitions)| partitions);
+        let mut leaders = partitions
+            .filter_map(|one| one.current_leader.map(|(leader, _)| leader))
+            .peekable();
+        if leaders.peek().is_some() {
+            let image = &node.image();
+            endpoints = Sight { image, listener }.leaders(leaders);
+        }
+    }
+    fetch_response::encode(head.correlation_id, head.version, reply, &endpoints)
+        .map_err(|error| head.unwritable(&error))
+}

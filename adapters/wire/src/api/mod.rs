@@ -1,0 +1,338 @@
+//! The APIs: one file a key, and the table of them all.
+//!
+//! The table is the only place that says which keys and versions are served: ApiVersions, the dispatch below and the
+//! README's table come from it.
+
+#[path = "18_api_versions.rs"]
+mod api_versions;
+mod endpoints;
+#[path = "01_fetch.rs"]
+mod fetch;
+#[path = "02_list_offsets.rs"]
+mod list_offsets;
+#[path = "03_metadata.rs"]
+mod metadata;
+mod operations;
+#[path = "00_produce.rs"]
+mod produce;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Write as _};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use ottla_domain::record::primitives::{DecodeError, Reader};
+
+use crate::checker::{CheckError, check_request};
+use crate::metrics::ApiMetrics;
+use crate::node::Node;
+use crate::response::Response;
+use crate::server::{ListenerKind, Listening};
+
+/// An API as it is advertised.
+pub(crate) struct Api {
+    pub(crate) key: i16,
+    /// Kafka's name, as `CreateTopics`.
+    pub(crate) name: &'static str,
+    pub(crate) min_version: i16,
+    pub(crate) max_version: i16,
+    /// The first version with compact encodings and tagged fields (KIP-482).
+    pub(crate) flexible_from: i16,
+    /// Broker listeners take it.
+    pub(crate) broker: bool,
+    /// Controller listeners take it.
+    pub(crate) controller: bool,
+    /// An answer that is waited for when the node stops is not worth waiting for.
+    pub(crate) abandoned_on_stop: bool,
+    pub(crate) metrics: ApiMetrics,
+}
+
+impl Api {
+    /// An API of broker listeners.
+    const fn broker(key: i16, name: &'static str, (min_version, max_version): (i16, i16), flexible_from: i16) -> Self {
+        Api {
+            key,
+            name,
+            min_version,
+            max_version,
+            flexible_from,
+            broker: true,
+            controller: false,
+            abandoned_on_stop: false,
+            metrics: ApiMetrics::new(),
+        }
+    }
+
+    /// An API of both kinds of listeners.
+    const fn both(key: i16, name: &'static str, versions: (i16, i16), flexible_from: i16) -> Self {
+        let mut api = Api::broker(key, name, versions, flexible_from);
+        api.controller = true;
+        api
+    }
+
+    fn listens_on(&self, kind: ListenerKind) -> bool {
+        match kind {
+            ListenerKind::Broker => self.broker,
+            ListenerKind::Controller => self.controller,
+        }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.key)
+    }
+}
+
+/// Every API, in the order of the keys.
+static APIS: &[&Api] = &[
+    &produce::API,
+    &fetch::API,
+    &list_offsets::API,
+    &metadata::API,
+    &api_versions::API,
+];
+
+/// Looks an API up.
+fn find(key: i16, kind: ListenerKind) -> Option<&'static Api> {
+    let index = APIS.binary_search_by_key(&key, |api| api.key).ok()?;
+    APIS.get(index).copied().filter(|api| api.listens_on(kind))
+}
+
+/// The APIs and versions as a Markdown table for the README.
+pub fn markdown_table() -> String {
+    let mut table = "| key | API | versions | listeners |\n|---:|---|---|---|\n".to_owned();
+    for api in APIS {
+        let listeners = match (api.broker, api.controller) {
+            (true, true) => "broker, controller",
+            (true, false) => "broker",
+            (false, _) => "controller",
+        };
+        let (key, name, min, max) = (api.key, api.name, api.min_version, api.max_version);
+        // Writing to a string does not fail.
+        let _ = writeln!(table, "| {key} | {name} | {min}-{max} | {listeners} |");
+    }
+    table
+}
+
+/// A request: its header and the bytes of its body.
+pub(crate) struct Request {
+    pub(crate) api: &'static Api,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    pub(crate) client_id: Option<Box<str>>,
+    pub(crate) body: Bytes,
+}
+
+/// Why a request ends its connection, as Kafka closes it too.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the header of a request cannot be read: {0}")]
+    Header(DecodeError),
+    #[error("API {key} in version {version} is not served here")]
+    Unsupported { key: i16, version: i16 },
+    #[error(transparent)]
+    Unreadable(#[from] CheckError),
+    #[error("{api:?} in version {version} cannot be read: {reason}")]
+    Body {
+        api: &'static Api,
+        version: i16,
+        reason: String,
+    },
+    #[error("the answer to {api:?} in version {version} cannot be written: {reason}")]
+    Answer {
+        api: &'static Api,
+        version: i16,
+        reason: String,
+    },
+    /// A produce that waits for no answer failed: closing the connection is how its client learns of it.
+    #[error("a produce without acknowledgement failed")]
+    Silently,
+}
+
+impl Request {
+    /// Reads the header of a frame.
+    pub(crate) fn parse(frame: Bytes, kind: ListenerKind) -> Result<Self, Refusal> {
+        let mut reader = Reader::new(&frame);
+        let (key, version) = (|| Ok((reader.i16()?, reader.i16()?)))().map_err(Refusal::Header)?;
+        let api = find(key, kind).ok_or(Refusal::Unsupported { key, version })?;
+        let (correlation_id, client_id) = (|| {
+            let head = (reader.i32()?, reader.nullable_string()?.map(Box::from));
+            if version >= api.flexible_from {
+                reader.tagged_fields(|_, value| value.take(value.remaining()).map(|_| true))?;
+            }
+            Ok(head)
+        })()
+        .map_err(Refusal::Header)?;
+        let body = frame.slice_ref(reader.rest());
+        let request = Request {
+            api,
+            version,
+            correlation_id,
+            client_id,
+            body,
+        };
+        // ApiVersions answers any version (KIP-511): it is how clients find out.
+        if request.is_version_served() || key == api_versions::API.key {
+            Ok(request)
+        } else {
+            Err(Refusal::Unsupported { key, version })
+        }
+    }
+
+    /// False for an ApiVersions in a version of the future, whose body is in a format that is not known.
+    fn is_version_served(&self) -> bool {
+        (self.api.min_version..=self.api.max_version).contains(&self.version)
+    }
+
+    /// Checks the body in constant memory, so that no decoder believes a length in it.
+    fn check(&self) -> Result<(), Refusal> {
+        check_request(self.api.key, self.version, &self.body)?;
+        Ok(())
+    }
+
+    /// Decodes the body, which was checked.
+    fn decode<M: Decodable>(&self) -> Result<M, Refusal> {
+        let refused = |reason: String| Refusal::Body {
+            api: self.api,
+            version: self.version,
+            reason,
+        };
+        let mut body = self.body.clone();
+        let message = catch_unwind(AssertUnwindSafe(|| M::decode(&mut body, self.version)))
+            .map_err(|_| refused("the decoder panicked".to_owned()))?
+            .map_err(|error| refused(error.to_string()))?;
+        if !body.is_empty() {
+            return Err(refused(format!("{} bytes after the end", body.len())));
+        }
+        Ok(message)
+    }
+
+    /// The frame of an answer.
+    fn encode<M: Encodable, R>(&self, message: &M) -> Result<Response<R>, Refusal> {
+        self.head().encode(message)
+    }
+
+    /// What is needed to answer later.
+    fn head(&self) -> Head {
+        Head {
+            api: self.api,
+            version: self.version,
+            correlation_id: self.correlation_id,
+        }
+    }
+
+    fn unreadable(&self, error: &DecodeError) -> Refusal {
+        Refusal::Body {
+            api: self.api,
+            version: self.version,
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// A request without its body.
+#[derive(Clone, Copy)]
+struct Head {
+    api: &'static Api,
+    version: i16,
+    correlation_id: i32,
+}
+
+impl Head {
+    fn encode<M: Encodable, R>(self, message: &M) -> Result<Response<R>, Refusal> {
+        self.encode_as(message, self.version, self.version >= self.api.flexible_from)
+    }
+
+    fn encode_as<M: Encodable, R>(
+        self,
+        message: &M,
+        version: i16,
+        tagged_header: bool,
+    ) -> Result<Response<R>, Refusal> {
+        let mut frame = BytesMut::with_capacity(256);
+        frame.put_i32(0);
+        frame.put_i32(self.correlation_id);
+        if tagged_header {
+            frame.put_u8(0);
+        }
+        message
+            .encode(&mut frame, version)
+            .map_err(|error| self.unwritable(&error))?;
+        let size = i32::try_from(frame.len() - 4).map_err(|error| self.unwritable(&error))?;
+        if let Some(prefix) = frame.first_chunk_mut() {
+            *prefix = size.to_be_bytes();
+        }
+        Ok(frame.freeze().into())
+    }
+
+    fn unwritable(self, error: &dyn fmt::Display) -> Refusal {
+        Refusal::Answer {
+            api: self.api,
+            version: self.version,
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// What becomes of a request.
+pub(crate) enum Answer<R> {
+    /// Done.
+    Now(Response<R>),
+    /// The next request may run.
+    Later(Pin<Box<dyn Future<Output = Result<Response<R>, Refusal>> + Send>>),
+    /// A produce that waits for no answer.
+    Silent,
+}
+
+/// What a handler sees besides its message.
+struct Call<'a, N> {
+    node: &'a Arc<N>,
+    listener: &'a Listening,
+    request: &'a Request,
+}
+
+impl<N> Call<'_, N> {
+    fn version(&self) -> i16 {
+        self.request.version
+    }
+}
+
+/// Executes a request up to where the next one may run.
+pub(crate) async fn execute<N: Node>(
+    node: &Arc<N>,
+    listener: &Listening,
+    request: &Request,
+) -> Result<Answer<N::Region>, Refusal> {
+    let call = &Call {
+        node,
+        listener,
+        request,
+    };
+    macro_rules! answer {
+        ($api:ident) => {
+            request
+                .encode(&$api::handle(call, request.decode()?).await)
+                .map(Answer::Now)
+        };
+    }
+    if request.is_version_served() {
+        request.check()?;
+    }
+    match request.api.key {
+        0 => produce::handle(call).await,
+        1 => fetch::handle(call).await,
+        2 => answer!(list_offsets),
+        3 => answer!(metadata),
+        18 => api_versions::handle(call),
+        key => Err(Refusal::Unsupported {
+            key,
+            version: request.version,
+        }),
+    }
+}

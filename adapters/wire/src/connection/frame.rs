@@ -1,0 +1,127 @@
+//! Reads frames: a length of 32 bits, and as many bytes.
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+use super::Activity;
+
+/// Small frames are read together into a buffer of this size; larger ones get one of their own.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// What a large frame gets before its bytes arrive, unless the connection has already delivered a larger one.
+const LARGE_BYTES: usize = 64 * 1024;
+/// The API key of Produce, the only request that may be large.
+const PRODUCE: [u8; 2] = [0, 0];
+
+/// How large frames may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameLimits {
+    /// `socket.request.max.bytes`.
+    pub(crate) produce_max_bytes: usize,
+    /// `ottla.request.max.bytes`: of every request but Produce.
+    pub(crate) request_max_bytes: usize,
+}
+
+/// Why there is no frame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("a frame announces {size} bytes, allowed are {max_bytes}")]
+    Size { size: i32, max_bytes: usize },
+}
+
+/// The receiving side of a connection.
+pub(crate) struct FrameReader<'a> {
+    stream: &'a TcpStream,
+    activity: &'a Activity,
+    limits: FrameLimits,
+    buffer: BytesMut,
+    /// The size of the last frame that came whole. The next one may have as much memory ahead of its bytes.
+    delivered_bytes: usize,
+}
+
+impl<'a> FrameReader<'a> {
+    pub(crate) fn new(stream: &'a TcpStream, activity: &'a Activity, limits: FrameLimits) -> Self {
+        FrameReader {
+            stream,
+            activity,
+            limits,
+            buffer: BytesMut::new(),
+            delivered_bytes: 0,
+        }
+    }
+
+    /// The next frame without its length, or `None` when the client has closed the connection. Must not be called again
+    /// after it was dropped half-way.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        if !self.fill(4).await? {
+            return Ok(None);
+        }
+        let size = self.buffer.get_i32();
+        let refused = |max_bytes| FrameError::Size { size, max_bytes };
+        let size_bytes = usize::try_from(size).map_err(|_| refused(self.limits.produce_max_bytes))?;
+        if size_bytes > self.limits.produce_max_bytes {
+            return Err(refused(self.limits.produce_max_bytes));
+        }
+        if size_bytes > self.limits.request_max_bytes {
+            if !self.fill(PRODUCE.len()).await? {
+                return Ok(None);
+            }
+            if !self.buffer.starts_with(&PRODUCE) {
+                return Err(refused(self.limits.request_max_bytes));
+            }
+        }
+        if size_bytes > CHUNK_BYTES {
+            return self.large(size_bytes).await;
+        }
+        if !self.fill(size_bytes).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.buffer.split_to(size_bytes).freeze()))
+    }
+
+    /// Receives until there are `size_bytes` in the buffer; false when the connection ends before.
+    async fn fill(&mut self, size_bytes: usize) -> io::Result<bool> {
+        while self.buffer.len() < size_bytes {
+            let missing_bytes = size_bytes - self.buffer.len();
+            if self.buffer.capacity() - self.buffer.len() < missing_bytes {
+                self.buffer.reserve(CHUNK_BYTES - self.buffer.len());
+            }
+            if receive(self.stream, &mut self.buffer).await? == 0 {
+                return Ok(false);
+            }
+            self.activity.touch();
+        }
+        Ok(true)
+    }
+
+    /// A frame in memory of its own, which at most doubles as bytes arrive.
+    async fn large(&mut self, size_bytes: usize) -> Result<Option<Bytes>, FrameError> {
+        let mut frame = BytesMut::with_capacity(size_bytes.min(self.delivered_bytes.max(LARGE_BYTES)));
+        frame.put(self.buffer.split());
+        while frame.len() < size_bytes {
+            let missing_bytes = size_bytes - frame.len();
+            if frame.len() == frame.capacity() {
+                frame.reserve(missing_bytes.min(frame.len()));
+            }
+            if receive(self.stream, &mut (&mut frame).limit(missing_bytes)).await? == 0 {
+                return Ok(None);
+            }
+            self.activity.touch();
+        }
+        self.delivered_bytes = size_bytes;
+        Ok(Some(frame.freeze()))
+    }
+}
+
+async fn receive(stream: &TcpStream, buffer: &mut impl BufMut) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! A node for tests, and a client to talk to it over a real socket.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, Timestamp};
+use ottla_domain::metadata::controller::Command;
+use ottla_domain::metadata::image::MetadataImage;
+use ottla_domain::metadata::records::{
+    BrokerEndpoint, MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+};
+use ottla_domain::ports::inbound::*;
+use ottla_domain::ports::outbound::RecordSlice;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::server::{
+    Bound, ConnectionLimits, ConnectionQuota, Listener, ListenerKind, RequestLimits, Serving, SocketOptions,
+};
+
+/// Tests that wait for something longer than this have failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TOPIC_ID: Uuid = Uuid::from_u128(0x70_91c);
+
+type Slice = RecordSlice<Arc<File>>;
+
+pub(crate) struct FakeNode {
+    pub(crate) image: Mutex<Arc<MetadataImage>>,
+    /// Every produce, in the order of execution.
+    pub(crate) produced: Mutex<Vec<Produce>>,
+    /// Produces with acks=all are answered once this is true.
+    pub(crate) replicated: watch::Sender<bool>,
+    /// What the next fetches return; when there is nothing they poll for ever.
+    pub(crate) records: Mutex<Vec<Slice>>,
+    /// Topics whose creation was asked for.
+    pub(crate) created: Mutex<Vec<String>>,
+}
+
+impl Default for FakeNode {
+    fn default() -> Self {
+        FakeNode {
+            image: Mutex::new(Arc::new(image())),
+            produced: Mutex::default(),
+            replicated: watch::Sender::new(false),
+            records: Mutex::default(),
+            created: Mutex::default(),
+        }
+    }
+}
+
+/// Broker 1 on the listener PLAINTEXT leads both partitions of `topic`.
+pub(crate) fn image() -> MetadataImage {
+    let mut image = MetadataImage::default();
+    let mut records = vec![
+        MetadataRecord::RegisterBroker(RegisterBrokerRecord {
+            broker_id: 1,
+            broker_epoch: 5,
+            end_points: vec![BrokerEndpoint {
+                name: "PLAINTEXT".to_owned(),
+                host: "example.org".to_owned(),
+                port: 9092,
+                ..Default::default()
+            }],
+            rack: Some("rack-a".to_owned()),
+            fenced: false,
+            ..Default::default()
+        }),
+        MetadataRecord::Topic(TopicRecord {
+            name: "topic".to_owned(),
+            topic_id: TOPIC_ID,
+            ..Default::default()
+        }),
+    ];
+    records.extend((0..2).map(|partition_id| {
+        MetadataRecord::Partition(PartitionRecord {
+            partition_id,
+            topic_id: TOPIC_ID,
+            replicas: vec![1],
+            isr: vec![1],
+            leader: 1,
+            leader_epoch: 3,
+            ..Default::default()
+        })
+    }));
+    for record in records {
+        image.apply(&record).unwrap();
+    }
+    image.provenance.offset = Offset(99);
+    image
+}
+
+impl ProduceApi for FakeNode {
+    async fn produce(&self, request: Produce) -> Waiting<ProduceReply> {
+        let acks = request.acks;
+        let outcome = |partition: PartitionId, records: &Option<Bytes>| Produced {
+            partition,
+            error: records.is_none().then(|| ProduceError {
+                error: ErrorCode::InvalidRecord.with("no records"),
+                record_errors: vec![(0, Some("null".to_owned()))],
+            }),
+            base_offset: Offset(7),
+            log_append_time: Timestamp::NONE,
+            log_start_offset: Offset(0),
+            current_leader: records.is_none().then_some((BrokerId(1), LeaderEpoch(3))),
+        };
+        let topics = request.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter();
+            (
+                topic.topic.clone(),
+                partitions.map(|(id, records)| outcome(*id, records)).collect(),
+            )
+        });
+        let reply: ProduceReply = topics.collect();
+        self.produced.lock().push(request);
+        if acks != Acks::All {
+            return Waiting::Ready(reply);
+        }
+        let mut replicated = self.replicated.subscribe();
+        Waiting::Later(Box::pin(async move {
+            replicated.wait_for(|replicated| *replicated).await.unwrap();
+            reply
+        }))
+    }
+}
+
+impl FetchApi for FakeNode {
+    type Region = Arc<File>;
+
+    async fn fetch(&self, request: Fetch) -> Waiting<FetchReply<Arc<File>>> {
+        let Some(records) = self.records.lock().pop() else {
+            return Waiting::Later(Box::pin(std::future::pending()));
+        };
+        let topics = request.partitions.iter().map(|(topic, partition)| {
+            let fetched = Fetched {
+                partition: partition.partition,
+                error: ErrorCode::None,
+                high_watermark: Offset(10),
+                last_stable_offset: Offset(10),
+                log_start_offset: Offset(0),
+                diverging_epoch: None,
+                current_leader: None,
+                snapshot_id: None,
+                aborted: None,
+                preferred_read_replica: BrokerId::NONE,
+                records: Some(records.clone()),
+            };
+            (topic.clone(), vec![fetched])
+        });
+        Waiting::Ready(FetchReply {
+            error: ErrorCode::None,
+            session_id: 0,
+            topics: topics.collect(),
+        })
+    }
+}
+
+impl OffsetsApi for FakeNode {
+    async fn list_offset(
+        &self,
+        topic: &str,
+        _: PartitionId,
+        _: BrokerId,
+        _: Isolation,
+        _: LeaderEpoch,
+        spec: OffsetSpec,
+    ) -> ListedOffset {
+        let known = self.image().topics.by_name(topic).is_some();
+        ListedOffset {
+            error: if known {
+                ErrorCode::None
+            } else {
+                ErrorCode::UnknownTopicOrPartition
+            },
+            timestamp: match spec {
+                OffsetSpec::At(timestamp) => timestamp,
+                _ => Timestamp::NONE,
+            },
+            offset: Offset(10),
+            leader_epoch: LeaderEpoch(3),
+        }
+    }
+
+    fn epoch_end(&self, _: &str, _: PartitionId, _: LeaderEpoch, leader_epoch: LeaderEpoch) -> EpochEnd {
+        EpochEnd {
+            error: ErrorCode::None,
+            leader_epoch,
+            end_offset: Offset(10),
+        }
+    }
+
+    async fn delete_records(&self, _: &str, _: PartitionId, before: Offset) -> Result<Offset, ErrorCode> {
+        Ok(before)
+    }
+
+    fn producers(&self, _: &str, _: PartitionId) -> Result<Vec<ActiveProducer>, ApiError> {
+        Ok(Vec::new())
+    }
+}
+
+impl ControllerApi for FakeNode {
+    async fn submit<C: Command>(&self, _: C, _: i32) -> Result<C::Reply, ApiError> {
+        Err(ErrorCode::NotController.into())
+    }
+}
+
+impl ViewApi for FakeNode {
+    fn node_id(&self) -> BrokerId {
+        BrokerId(1)
+    }
+
+    fn cluster_id(&self) -> &str {
+        "cluster"
+    }
+
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.lock())
+    }
+
+    fn kraft_version(&self) -> i16 {
+        1
+    }
+
+    fn auto_create_topics(&self, names: Vec<String>) {
+        self.created.lock().extend(names);
+    }
+}
+
+/// A fake node behind a real socket.
+pub(crate) struct Fixture {
+    pub(crate) node: Arc<FakeNode>,
+    pub(crate) address: SocketAddr,
+    pub(crate) serving: Serving,
+}
+
+pub(crate) const LIMITS: RequestLimits = RequestLimits {
+    produce_max_bytes: 3 << 20,
+    request_max_bytes: 1 << 20,
+    idle: None,
+};
+
+impl Fixture {
+    pub(crate) fn start(kind: ListenerKind) -> Self {
+        Self::with(kind, LIMITS, ConnectionLimits::default())
+    }
+
+    pub(crate) fn with(kind: ListenerKind, limits: RequestLimits, connections: ConnectionLimits) -> Self {
+        let listener = Listener {
+            name: match kind {
+                ListenerKind::Broker => "PLAINTEXT".into(),
+                ListenerKind::Controller => "CONTROLLER".into(),
+            },
+            kind,
+            addresses: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        };
+        let options = SocketOptions {
+            backlog: 50,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+        };
+        let bound = Bound::bind(&listener, options).unwrap();
+        let address = bound.addresses()[0];
+        let node = Arc::new(FakeNode::default());
+        let serving = bound
+            .serve(Arc::clone(&node), limits, &ConnectionQuota::new(connections))
+            .unwrap();
+        Fixture { node, address, serving }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client {
+            stream: TcpStream::connect(self.address).await.unwrap(),
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+}
+
+impl Client {
+    /// Sends a request with a flexible header or one of old.
+    pub(crate) async fn send(
+        &mut self,
+        key: i16,
+        version: i16,
+        flexible: bool,
+        correlation: i32,
+        body: &impl Encodable,
+    ) {
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        frame.put_i16(key);
+        frame.put_i16(version);
+        frame.put_i32(correlation);
+        frame.put_i16(4);
+        frame.put_slice(b"test");
+        if flexible {
+            frame.put_u8(0);
+        }
+        body.encode(&mut frame, version).unwrap();
+        let size = frame.len() as i32 - 4;
+        frame[..4].copy_from_slice(&size.to_be_bytes());
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    /// The next frame, or `None` when the connection is closed.
+    pub(crate) async fn frame(&mut self) -> Option<Bytes> {
+        let read = async {
+            let size = self.stream.read_u32().await.ok()?;
+            let mut frame = vec![0; size as usize];
+            self.stream.read_exact(&mut frame).await.ok()?;
+            Some(frame.into())
+        };
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("neither an answer nor an end")
+    }
+
+    /// The next answer: its correlation id and message, which must fill the frame.
+    pub(crate) async fn receive<M: Decodable>(&mut self, version: i16, flexible: bool) -> (i32, M) {
+        let mut frame = self.frame().await.expect("an answer");
+        let correlation = frame.get_i32();
+        if flexible {
+            assert_eq!(frame.get_u8(), 0);
+        }
+        let message = M::decode(&mut frame, version).unwrap();
+        assert!(frame.is_empty());
+        (correlation, message)
+    }
+
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        self.frame().await.is_none()
+    }
+}

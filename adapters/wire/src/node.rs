@@ -1,0 +1,11 @@
+//! What a server needs of the node that it serves.
+
+use std::os::fd::AsFd;
+
+use ottla_domain::ports::inbound::{ControllerApi, FetchApi, OffsetsApi, ProduceApi, ViewApi};
+
+/// All inbound ports on one type, so that handlers are compiled for it without dynamic dispatch. Regions of files are
+/// sent by `sendfile`, so they give access to the file.
+pub trait Node: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ControllerApi + ViewApi {}
+
+impl<T: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ControllerApi + ViewApi> Node for T {}

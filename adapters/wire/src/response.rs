@@ -1,0 +1,26 @@
+//! What goes out on a connection: bytes, and regions of files between them.
+
+use bytes::Bytes;
+
+/// One frame, its length prefix included.
+#[derive(Debug)]
+pub(crate) struct Response<R> {
+    pub(crate) parts: Vec<Part<R>>,
+}
+
+/// A piece of a frame.
+#[derive(Debug)]
+pub(crate) enum Part<R> {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of a file.
+    File { region: R, position: u64, size_bytes: u64 },
+}
+
+impl<R> From<Bytes> for Response<R> {
+    fn from(frame: Bytes) -> Self {
+        Response {
+            parts: vec![Part::Bytes(frame)],
+        }
+    }
+}

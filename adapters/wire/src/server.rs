@@ -1,0 +1,413 @@
+//! Listeners: binding, accepting, limits on connections, and the orderly end.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::connection::{self, FrameLimits, Shared};
+use crate::metrics;
+use crate::node::Node;
+use crate::rate_limit::RateLimit;
+
+/// How long accepting pauses when the process or the machine is out of file descriptors.
+const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Which requests a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// Those of clients and of other brokers.
+    Broker,
+    /// Those of controllers, of brokers to their controller, and of `--bootstrap-controller`.
+    Controller,
+}
+
+/// A listener's name and kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: ListenerKind,
+}
+
+/// A listener to bind.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in `listeners`, as `PLAINTEXT`: clients are told the endpoints of the listener that they came by.
+    pub name: Arc<str>,
+    /// Which requests it takes.
+    pub kind: ListenerKind,
+    /// Where to listen, all on one port; port 0 takes any that is free. An IPv6 address that the machine does not have
+    /// is left out when there is another one.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Options of sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// `socket.listen.backlog.size`.
+    pub backlog: i32,
+    /// `socket.send.buffer.bytes`; `None` lets Linux choose.
+    pub send_buffer_bytes: Option<usize>,
+    /// `socket.receive.buffer.bytes`; `None` lets Linux choose.
+    pub receive_buffer_bytes: Option<usize>,
+}
+
+/// Limits of one connection and its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// `socket.request.max.bytes`: the largest Produce request.
+    pub produce_max_bytes: usize,
+    /// `ottla.request.max.bytes`: the largest request of any other kind.
+    pub request_max_bytes: usize,
+    /// `connections.max.idle.ms`; `None` keeps idle connections.
+    pub idle: Option<Duration>,
+}
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {listener} cannot listen on {address}: {error}")]
+pub struct BindError {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+/// A listener that holds its ports and does not accept yet: connections wait in the backlog.
+#[derive(Debug)]
+pub struct Bound {
+    listening: Listening,
+    sockets: Vec<std::net::TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Bound {
+    /// Opens the ports of a listener.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be used; with port 0, also when the port that the first address got is taken on another.
+    pub fn bind(listener: &Listener, options: SocketOptions) -> Result<Bound, BindError> {
+        let mut bound = Bound {
+            listening: Listening {
+                name: Arc::clone(&listener.name),
+                kind: listener.kind,
+            },
+            sockets: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let only_ipv6 = listener.addresses.iter().any(SocketAddr::is_ipv4);
+        for mut address in listener.addresses.iter().copied() {
+            if let (0, Some(first)) = (address.port(), bound.addresses.first()) {
+                address.set_port(first.port());
+            }
+            match bind(address, only_ipv6, options) {
+                Ok((socket, address)) => {
+                    bound.sockets.push(socket);
+                    bound.addresses.push(address);
+                }
+                Err(error) if address.is_ipv6() && only_ipv6 && is_missing(&error) => {
+                    tracing::debug!(listener = &*listener.name, %address, %error, "no IPv6 on this machine");
+                }
+                Err(error) => {
+                    return Err(BindError {
+                        listener: Arc::clone(&listener.name),
+                        address,
+                        error,
+                    });
+                }
+            }
+        }
+        Ok(bound)
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.listening.name
+    }
+
+    /// Where it listens, with the real ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Accepts and serves connections on the current runtime until [`Serving::stop`].
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot watch the sockets.
+    pub fn serve<N: Node>(
+        self,
+        node: Arc<N>,
+        limits: RequestLimits,
+        quota: &Arc<ConnectionQuota>,
+    ) -> io::Result<Serving> {
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            node,
+            listener: self.listening,
+            frame_limits: FrameLimits {
+                produce_max_bytes: limits.produce_max_bytes,
+                request_max_bytes: limits.request_max_bytes.min(limits.produce_max_bytes),
+            },
+            idle: limits.idle,
+        });
+        let mut accepting = Vec::with_capacity(self.sockets.len());
+        for socket in self.sockets {
+            let listener = TcpListener::from_std(socket)?;
+            let quota = Arc::clone(quota);
+            accepting.push(tokio::spawn(accept(
+                listener,
+                Arc::clone(&shared),
+                quota,
+                stopped.clone(),
+            )));
+        }
+        Ok(Serving { stop, accepting })
+    }
+}
+
+fn bind(
+    address: SocketAddr,
+    only_ipv6: bool,
+    options: SocketOptions,
+) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted node takes its port while old connections are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_ipv6)?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        // Accepted connections inherit both.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    let socket = std::net::TcpListener::from(socket);
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
+}
+
+/// A listener at work.
+pub struct Serving {
+    stop: watch::Sender<bool>,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Stops accepting and reading, lets what was read be answered, and closes all connections, at the latest after
+    /// `grace`.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.send_replace(true);
+        let aborts: Vec<_> = self.accepting.iter().map(JoinHandle::abort_handle).collect();
+        let ended = async {
+            for task in self.accepting {
+                // A task that panicked has nothing left to close.
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            // Each task owns its connections and takes them along.
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+    }
+}
+
+async fn accept<N: Node>(
+    listener: TcpListener,
+    shared: Arc<Shared<N>>,
+    quota: Arc<ConnectionQuota>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    static WARNINGS: RateLimit = RateLimit::per_second();
+    let name = Arc::clone(&shared.listener.name);
+    let (open, accepted_total) = (metrics::connection_count(&name), metrics::connections_accepted(&name));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            // Beyond max.connections new ones wait in the backlog, as Kafka lets them.
+            accepted = async { quota.place().await; listener.accept().await } => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(others) = WARNINGS.allow() {
+                    tracing::warn!(listener = &*name, %error, others, "cannot accept a connection");
+                }
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+                ) {
+                    tokio::time::sleep(OUT_OF_FILES_PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let permit = match quota.admit(peer.ip()) {
+            Ok(permit) => permit,
+            Err(max_connections) => {
+                if let Some(others) = WARNINGS.allow() {
+                    tracing::warn!(listener = &*name, %peer, max_connections, others, "too many connections from one address");
+                }
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(listener = &*name, %peer, %error, "connection lost");
+            continue;
+        }
+        accepted_total.increment(1);
+        open.increment(1.0);
+        let (shared, stopped, open) = (Arc::clone(&shared), stopped.clone(), open.clone());
+        connections.spawn(async move {
+            let _place = (permit, Open(open));
+            connection::serve(stream, peer, shared, stopped).await;
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open(::metrics::Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// How many connections there may be.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// `max.connections`.
+    pub total_max: usize,
+    /// `max.connections.per.ip`.
+    pub per_ip_max: usize,
+    /// `max.connections.per.ip.overrides`.
+    pub per_ip_overrides: HashMap<IpAddr, usize>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        ConnectionLimits {
+            total_max: usize::MAX,
+            per_ip_max: usize::MAX,
+            per_ip_overrides: HashMap::new(),
+        }
+    }
+}
+
+/// Counts the connections of all listeners. Touched when connections come and go, never by requests.
+#[derive(Debug)]
+pub struct ConnectionQuota {
+    counts: Mutex<Counts>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Counts {
+    limits: ConnectionLimits,
+    total: usize,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+impl ConnectionQuota {
+    /// No connections yet.
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Arc::new(ConnectionQuota {
+            counts: Mutex::new(Counts {
+                limits,
+                total: 0,
+                per_ip: HashMap::new(),
+            }),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Changes the limits; connections that exist stay.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.counts.lock().limits = limits;
+        self.freed.notify_waiters();
+    }
+
+    /// Waits until another connection is allowed.
+    async fn place(&self) {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let counts = self.counts.lock();
+                if counts.total < counts.limits.total_max {
+                    return;
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// Counts a connection, or tells the limit of its address.
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, usize> {
+        let ip = ip.to_canonical();
+        let counts = &mut *self.counts.lock();
+        let max = *counts
+            .limits
+            .per_ip_overrides
+            .get(&ip)
+            .unwrap_or(&counts.limits.per_ip_max);
+        if counts.per_ip.get(&ip).is_some_and(|count| *count >= max) || max == 0 {
+            return Err(max);
+        }
+        *counts.per_ip.entry(ip).or_default() += 1;
+        counts.total += 1;
+        Ok(Permit {
+            quota: Arc::clone(self),
+            ip,
+        })
+    }
+}
+
+/// A counted connection.
+#[derive(Debug)]
+struct Permit {
+    quota: Arc<ConnectionQuota>,
+    ip: IpAddr,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let counts = &mut *self.quota.counts.lock();
+        counts.total = counts.total.saturating_sub(1);
+        if let Some(count) = counts.per_ip.get_mut(&self.ip) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.per_ip.remove(&self.ip);
+            }
+        }
+        self.quota.freed.notify_waiters();
+    }
+}
