@@ -13,6 +13,7 @@ use crate::ids::{
 };
 use crate::metadata::controller::Command;
 use crate::metadata::image::MetadataImage;
+use crate::raft;
 
 /// An answer that is there, or one that is waited for while the connection's next request runs.
 pub enum Waiting<T> {
@@ -347,4 +348,14 @@ pub trait ViewApi: Send + Sync + 'static {
     /// Starts to create topics that a client asked about, unless `auto.create.topics.enable` is off or their creation is
     /// under way. The names are legal. Does not wait: the client is told UNKNOWN_TOPIC_OR_PARTITION and asks again.
     fn auto_create_topics(&self, names: Vec<String>);
+}
+
+/// The metadata quorum, as controllers and observers see it on the controller listener.
+pub trait RaftApi: Send + Sync + 'static {
+    /// Answers Vote, BeginQuorumEpoch, EndQuorumEpoch, Fetch and FetchSnapshot on the metadata partition. A fetch waits for
+    /// something new as long as it allows.
+    fn handle(&self, request: raft::messages::Request) -> impl Future<Output = raft::messages::ReplyResult> + Send;
+
+    /// What DescribeQuorum tells; `None` when this node does not lead the quorum.
+    fn describe_quorum(&self) -> impl Future<Output = Option<raft::QuorumStatus>> + Send;
 }

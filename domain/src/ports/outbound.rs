@@ -13,6 +13,8 @@ use crate::log::config::LogConfig;
 use crate::log::retention::SegmentFacts;
 use crate::log::state::LogState;
 use crate::metadata::records::MetadataRecord;
+use crate::raft::Outgoing;
+use crate::raft::messages::ReplyResult;
 use crate::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
 
 /// A range of record batches as it lies in a log: in memory, or in a file that `R` gives access to. It begins with a whole
@@ -299,6 +301,9 @@ pub enum MetadataEvent {
         /// Where the next record goes, for the leader itself; -1 for others.
         next_offset: Offset,
     },
+    /// So much was committed since the last snapshot, or so long ago was it, that another is due: the listener answers with
+    /// [`MetadataLog::snapshot`] (metadata.log.max.record.bytes.between.snapshots, metadata.log.max.snapshot.interval.ms).
+    SnapshotDue,
 }
 
 /// The metadata log, as the controller writes it. Listeners receive [`MetadataEvent`]s.
@@ -313,4 +318,11 @@ pub trait MetadataLog: Send + Sync + 'static {
 
     /// Writes a snapshot of everything up to and including `last_offset`, in the background.
     fn snapshot(&self, last_offset: Offset, epoch: LeaderEpoch, timestamp: Timestamp, records: Vec<MetadataRecord>);
+}
+
+/// Takes the quorum's requests to other nodes.
+pub trait RaftTransport: Send + Sync + 'static {
+    /// Sends a request and hands its reply to `on_reply`, or, when there is none, the code that says why (BROKER_NOT_AVAILABLE,
+    /// REQUEST_TIMED_OUT, UNSUPPORTED_VERSION). Does not block.
+    fn send(&self, request: Outgoing, on_reply: Box<dyn FnOnce(ReplyResult) + Send>);
 }
