@@ -222,6 +222,15 @@ impl<'a> NodeConfig<'a> {
         (topic.setting.default.map(str::to_owned), ConfigSource::Default)
     }
 
+    /// `node.id` and `broker.id` name the same: whichever is missing is filled in, as Kafka does before it reads the rest.
+    pub fn populate_synonyms(properties: &mut Properties) {
+        for (from, to) in [("node.id", "broker.id"), ("broker.id", "node.id")] {
+            if let Some(id) = properties.get(from).cloned() {
+                properties.entry(to.to_owned()).or_insert(id);
+            }
+        }
+    }
+
     /// Checks every known setting of `server.properties`.
     pub fn validate_properties(properties: &Properties) -> Result<(), InvalidValue> {
         for (name, text) in properties {

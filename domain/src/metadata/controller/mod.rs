@@ -208,3 +208,10 @@ impl MetadataImage {
             .is_some_and(|broker| !broker.fenced && !broker.in_controlled_shutdown)
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

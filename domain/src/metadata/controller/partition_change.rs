@@ -190,16 +190,12 @@ impl<'a> PartitionChange<'a> {
 
     fn may_lead(&self, replica: i32) -> bool {
         let id = BrokerId(replica);
-        if self.candidates.removed == Some(id) || self.unclean_shutdown == Some(replica) {
+        let (Some(broker), Some(directory)) = (self.image.broker(id), self.partition.directory(replica)) else {
             return false;
-        }
-        if self.candidates.added != Some(id) && !self.image.is_active(replica) {
-            return false;
-        }
-        let directory = self.partition.directory(replica);
-        self.image
-            .broker(id)
-            .is_some_and(|broker| directory.is_some_and(|directory| broker.has_online_directory(directory)))
+        };
+        let is_gone = self.candidates.removed == Some(id) || broker.in_controlled_shutdown;
+        let is_back = self.candidates.added == Some(id);
+        !is_gone && (is_back || !broker.fenced) && broker.has_online_directory(directory)
     }
 
     fn is_clean_leader(&self, replica: i32) -> bool {
