@@ -3,14 +3,21 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use ottla_compat_tests::scenario::{self, Case, SharedNodes};
-use ottla_compat_tests::tools;
 
+mod kcat;
+mod librdkafka;
+mod tools;
 mod topics;
 
 fn main() {
     let arguments = Arguments::from_args();
     let nodes = Arc::new(SharedNodes::default());
-    let families: [(&str, &'static [Case]); _] = [("topics", topics::CASES)];
+    let families: [(&str, &'static [Case]); _] = [
+        ("topics", topics::CASES),
+        ("tools", self::tools::CASES),
+        ("kcat", kcat::CASES),
+        ("librdkafka", librdkafka::CASES),
+    ];
     let trials: Vec<_> = families
         .into_iter()
         .flat_map(|(family, cases)| {
@@ -28,6 +35,6 @@ fn main() {
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The exit below runs no destructors: end what was started here.
     drop(nodes);
-    tools::stop();
+    ottla_compat_tests::tools::stop();
     conclusion.exit();
 }

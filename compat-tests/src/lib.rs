@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A harness fails loudly.
 
 pub mod node;
+mod process;
 pub mod raw;
+pub mod records;
 pub mod scenario;
 pub mod tools;
 pub mod transcript;

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::raw::Connection;
-use crate::tools;
+use crate::{process, tools};
 
 /// How long a node may take until it serves its first request, and until it stops.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -186,17 +186,13 @@ impl Node {
             Target::Ottla => vec![ottla_bin().display().to_string()],
             Target::Apache => tools::java_command(&self.options.jvm, "kafka.Kafka"),
         };
-        // The node must not outlive a test process that dies without cleaning up.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .args(program)
-            .arg(self.config())
-            .current_dir(self.dir())
+        let mut command = process::tied(&program[0]);
+        command.args(&program[1..]).arg(self.config()).current_dir(self.dir());
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
-            .stderr(log)
-            .spawn()
-            .expect("setpriv (Debian: util-linux)");
+            .stderr(log);
+        let child = process::spawn(command);
         self.child = Some(child);
     }
 

@@ -2,6 +2,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::protocol::Request;
 
@@ -14,52 +15,70 @@ use crate::transcript::{Transcript, assert_equal};
 pub struct Case {
     /// Name of the test, and of its topics.
     pub name: &'static str,
-    /// What it does.
-    pub run: fn(&mut Session),
+    run: Run,
+}
+
+enum Run {
+    Shell(&'static [&'static str]),
+    Code(fn(&mut Session)),
+}
+
+impl Case {
+    /// Command lines for [`Session::shell`], run on the shared node.
+    pub const fn shell(name: &'static str, steps: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            run: Run::Shell(steps),
+        }
+    }
+
+    /// Any code.
+    pub const fn code(name: &'static str, code: fn(&mut Session)) -> Self {
+        Self {
+            name,
+            run: Run::Code(code),
+        }
+    }
 }
 
 /// Nodes that scenarios share, started when the first one asks.
 #[derive(Default)]
 pub struct SharedNodes {
-    apache: OnceLock<Node>,
-    ottla: OnceLock<Node>,
+    left: OnceLock<Node>,
+    right: OnceLock<Node>,
 }
 
-impl SharedNodes {
-    fn get(&self, target: Target) -> &Node {
-        let node = match target {
-            Target::Apache => &self.apache,
-            Target::Ottla => &self.ottla,
-        };
-        node.get_or_init(|| Node::start(target, Options::default()))
-    }
-}
-
-/// Runs a scenario on the targets that the environment variable `OTTLA_COMPAT_TARGET` (`apache` or `ottla`) names, by
-/// default on both, and compares.
+/// Runs a scenario on Apache Kafka and on Ottla and compares. The environment variable `OTTLA_COMPAT_TARGET` changes
+/// that: `apache` compares two Apache Kafkas, which shows that a scenario tests Kafka and nothing that is left to chance;
+/// `ottla` runs on Ottla alone and prints what the scenario saw.
 pub fn run(nodes: &SharedNodes, case: &Case) {
-    let on = |target| {
+    let on = |target, shared| {
         let mut session = Session {
             target,
             name: case.name,
-            nodes,
+            shared,
             transcript: Transcript::default(),
         };
-        (case.run)(&mut session);
+        match case.run {
+            Run::Shell(steps) => {
+                let node = session.node();
+                session.shell(node, steps);
+            }
+            Run::Code(code) => code(&mut session),
+        }
         session.transcript.text().to_string()
     };
-    match std::env::var("OTTLA_COMPAT_TARGET").as_deref() {
-        Ok("apache") => print_if_asked(&on(Target::Apache)),
-        Ok("ottla") => print_if_asked(&on(Target::Ottla)),
+    let right = match std::env::var("OTTLA_COMPAT_TARGET").as_deref() {
+        Err(_) => Target::Ottla,
+        Ok("apache") => Target::Apache,
+        Ok("ottla") => return println!("{}", on(Target::Ottla, &nodes.right)),
         Ok(other) => panic!("OTTLA_COMPAT_TARGET is {other}, not apache or ottla"),
-        Err(_) => assert_equal(&on(Target::Apache), &on(Target::Ottla)),
-    }
-}
-
-fn print_if_asked(transcript: &str) {
+    };
+    let expected = on(Target::Apache, &nodes.left);
     if std::env::var_os("OTTLA_COMPAT_SHOW").is_some() {
-        println!("{transcript}");
+        println!("{expected}");
     }
+    assert_equal(&expected, &on(right, &nodes.right));
 }
 
 /// One run of a scenario on one target.
@@ -68,7 +87,7 @@ pub struct Session<'a> {
     pub target: Target,
     /// The scenario's name, which is also the name of its topic.
     pub name: &'static str,
-    nodes: &'a SharedNodes,
+    shared: &'a OnceLock<Node>,
     /// What is compared.
     pub transcript: Transcript,
 }
@@ -76,7 +95,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// The node that scenarios share: they may only touch topics of their own.
     pub fn node(&mut self) -> &'a Node {
-        let node = self.nodes.get(self.target);
+        let node = self.shared.get_or_init(|| Node::start(self.target, Options::default()));
         self.transcript.know(node);
         node
     }
@@ -94,7 +113,10 @@ impl<'a> Session<'a> {
     }
 
     /// Runs command lines, one a step. `$B`, `$C`, `$T` and `$D` stand for the bootstrap and controller addresses, the
-    /// scenario's name and the node's directory; lines after the first are the tool's input.
+    /// scenario's name and the node's directory; lines after the first are the tool's input. A step may begin with:
+    /// - `until PATTERN` repeats the command until its output has the pattern, for what brokers learn a moment later;
+    /// - `sort` sorts the lines of the output, for tools that print in no order;
+    /// - `only PATTERN` keeps the lines with the pattern.
     pub fn shell(&mut self, node: &Node, steps: &[&str]) {
         for step in steps {
             let output = self.tool(node, step);
@@ -104,6 +126,23 @@ impl<'a> Session<'a> {
 
     /// Runs one command line as [`Session::shell`] does, and returns its output instead of noting it.
     pub fn tool(&mut self, node: &Node, step: &str) -> Output {
+        if let Some(rest) = step.strip_prefix("sort ") {
+            return self.tool(node, rest).map_lines(|lines| lines.sort());
+        }
+        if let Some((pattern, rest)) = step.strip_prefix("only ").and_then(|rest| rest.split_once(' ')) {
+            let pattern = regex::Regex::new(pattern).expect("pattern");
+            return self
+                .tool(node, rest)
+                .map_lines(|lines| lines.retain(|line| pattern.is_match(line)));
+        }
+        if let Some((pattern, rest)) = step.strip_prefix("until ").and_then(|rest| rest.split_once(' ')) {
+            let pattern = regex::Regex::new(pattern).expect("pattern");
+            let found = |output: &Output| pattern.is_match(&output.stdout) || pattern.is_match(&output.stderr);
+            return wait_for(
+                || Some(self.tool(node, rest)).filter(found),
+                || format!("{rest} never said {pattern}"),
+            );
+        }
         let (line, input) = step.split_once('\n').unwrap_or((step, ""));
         let expand = |word: &str| {
             word.replace("$B", &node.bootstrap())
@@ -116,6 +155,10 @@ impl<'a> Session<'a> {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         match program.as_str() {
             "kcat" => tools::kcat(&args, input.as_bytes()),
+            "write" => {
+                std::fs::write(args[0], expand(input)).expect("write");
+                Output::default()
+            }
             tool => tools::java_with_input(tool, &args, input.as_bytes()),
         }
     }
@@ -152,5 +195,17 @@ impl<'a> Session<'a> {
             Err(e) => self.transcript.add(&format!("api {} version {version}: {e}", R::KEY)),
         }
         answer.ok()
+    }
+}
+
+/// Tries again until there is a result, for as long as a broker may take to learn something.
+pub fn wait_for<T>(mut attempt: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        assert!(Instant::now() < deadline, "{}", what());
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -6,11 +6,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::process;
+
 /// How long a tool may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a finished tool left.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// Exit code; -1 after a signal.
     pub code: i32,
@@ -25,6 +27,14 @@ impl Output {
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "tool failed: {self:?}");
         self.stdout
+    }
+
+    /// Changes the lines of standard output.
+    pub fn map_lines(mut self, change: impl FnOnce(&mut Vec<&str>)) -> Self {
+        let mut lines = self.stdout.lines().collect();
+        change(&mut lines);
+        self.stdout = lines.join("\n");
+        self
     }
 }
 
@@ -163,15 +173,11 @@ impl ToolServer {
             name.starts_with("kafka-tools-") && !name.starts_with("kafka-tools-api") || name.starts_with("kafka_")
         });
         let path: Vec<_> = rest.iter().map(|jar| jar.display().to_string()).collect();
-        let mut child = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "java",
-                "-Xmx256m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-            ])
+        let mut command = process::tied("java");
+        command
+            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            // A logger keeps the standard error that was there first.
+            .arg("-Dottla.log.level=OFF")
             .arg(format!(
                 "-Dlog4j2.configurationFile={}",
                 source("kafka/log4j2.xml").display()
@@ -181,9 +187,8 @@ impl ToolServer {
             .args(tools)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("setpriv and java");
+            .stderr(Stdio::null());
+        let mut child = process::spawn(command);
         let stdin = child.stdin.take().expect("stdin");
         let mut stdout = child.stdout.take().expect("stdout");
         let (sender, answers) = channel();

@@ -15,7 +15,7 @@ pub struct Transcript {
     ids: HashMap<String, String>,
     id: Regex,
     time: Regex,
-    /// The time that scenarios use for records, milliseconds since the Unix epoch.
+    /// The time that scenarios use for records, some minutes ago, milliseconds since the Unix epoch.
     pub now_ms: i64,
 }
 
@@ -23,12 +23,13 @@ impl Default for Transcript {
     fn default() -> Self {
         Self {
             text: String::new(),
-            replacements: Vec::new(),
+            replacements: NOISE.map(|(pattern, with)| (regex(pattern), with.to_string())).to_vec(),
             ids: HashMap::new(),
             // Hyphenated, or in the base64 form that Kafka's tools print.
             id: regex(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|[A-Za-z0-9_-]{22,}"),
             time: regex(r"\b1[0-9]{12}\b"),
-            now_ms: now_ms(),
+            // Long enough ago not to be taken for the clock's.
+            now_ms: now_ms() - 600_000,
         }
     }
 }
@@ -60,7 +61,9 @@ impl Transcript {
         let ids = &mut self.ids;
         let text = self.id.replace_all(&text, |found: &Captures| {
             let id = &found[0];
-            if id.starts_with("00000000-0000") || id == CLUSTER_ID || id.len() != 36 && id.len() != 22 {
+            // The last of 22 base64 digits carries two of the 128 bits.
+            let base64 = id.len() == 22 && id.ends_with(['A', 'Q', 'g', 'w']);
+            if id.starts_with("00000000-0000") || id == CLUSTER_ID || !base64 && !is_hyphenated(id) {
                 return id.to_string();
             }
             let next = format!("<id {}>", ids.len() + 1);
@@ -84,6 +87,22 @@ impl Transcript {
     pub fn text(&self) -> &str {
         &self.text
     }
+}
+
+/// What differs from run to run whatever the broker is.
+const NOISE: [(&str, &str); 5] = [
+    // Java's stack traces show how a tool was started.
+    (r"(?m)^\s+at [\w.$/]+\(.*\)\n?", ""),
+    // Times before log lines of Java and of librdkafka.
+    (r"\[\d{4}-\d\d-\d\d [\d:,]+\]", "[<time>]"),
+    (r"%\d\|[\d.]+\|", ""),
+    // Whether librdkafka asks over the bootstrap connection or the broker's.
+    (r"\(from broker -?1: (\S+)/\w+\)", "(from $1)"),
+    (r#""originating_broker":\{[^}]*\},"#, ""),
+];
+
+fn is_hyphenated(id: &str) -> bool {
+    id.len() == 36 && id.matches('-').count() == 4
 }
 
 /// Panics with a readable difference unless both are equal.
