@@ -3,9 +3,17 @@
 // Until the node is joined, not every setting has its reader.
 #![allow(dead_code)]
 
+mod auto_creation;
+mod broker;
 mod cli;
+mod clock;
 mod config;
+mod controller;
+mod lifecycle;
+mod metadata;
 mod node;
+mod producer_ids;
+mod services;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! The traits at which adapters and app meet: [`inbound`] ports are called by `adapters/wire` and implemented by
 //! `app`; [`outbound`] ports are called by `app` and implemented by the other adapters.
 
-pub mod controller;
 pub mod inbound;
 pub mod outbound;

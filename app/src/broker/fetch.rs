@@ -1,0 +1,207 @@
+//! Fetch: sessions, reading, and waiting for records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_domain::error::ErrorCode;
+use ottla_domain::fetch::sessions::FetchContext;
+use ottla_domain::ids::BrokerId;
+use ottla_domain::ports::inbound::{Fetch, FetchApi, FetchPartition, FetchReply, Fetched, TopicRef, Waiting};
+use ottla_domain::ports::outbound::{Clock, Entropy, LogStore, PartitionLog};
+use tokio::time::Instant;
+
+use super::partition::{Partition, Reader};
+use super::table::topic_name;
+use super::waiters::Watch;
+use super::{Broker, RegionOf};
+use crate::services::Services;
+
+/// A partition of a request: the replica to read, or why there is none.
+struct Wanted<L: PartitionLog> {
+    topic: TopicRef,
+    request: FetchPartition,
+    source: Result<Arc<Partition<L>>, ErrorCode>,
+}
+
+/// A fetch under way.
+struct Run<S: LogStore> {
+    broker: Arc<Broker<S>>,
+    wanted: Vec<Wanted<S::Log>>,
+    context: FetchContext,
+    session_id: i32,
+    reader: Reader,
+    min_bytes: usize,
+    max_bytes: usize,
+}
+
+impl<S: LogStore> FetchApi for Services<S> {
+    type Region = RegionOf<S>;
+
+    async fn fetch(&self, mut request: Fetch) -> Waiting<FetchReply<Self::Region>> {
+        let broker = Arc::clone(&self.broker);
+        let session_id = request.session_id;
+        let begun = broker
+            .sessions
+            .shard(session_id)
+            .lock()
+            .begin(broker.tools.clock.mono(), &mut request);
+        let (partitions, context) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                return Waiting::Ready(FetchReply {
+                    error,
+                    session_id: 0,
+                    topics: Vec::new(),
+                });
+            }
+        };
+        let run = Run {
+            wanted: broker.resolve(partitions),
+            context,
+            session_id,
+            reader: Reader {
+                replica: request.replica,
+                isolation: request.isolation,
+            },
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+            max_bytes: usize::try_from(request.max_bytes.min(broker.settings.fetch_max_bytes)).unwrap_or(0),
+            broker,
+        };
+        let read = run.read().await;
+        if request.max_wait_ms <= 0 || run.is_enough(&read) {
+            return Waiting::Ready(run.finish(read));
+        }
+        let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Waiting::Later(Box::pin(run.wait(deadline)))
+    }
+}
+
+impl<S: LogStore> Broker<S> {
+    fn resolve(&self, partitions: Vec<(TopicRef, FetchPartition)>) -> Vec<Wanted<S::Log>> {
+        let image = self.image();
+        let table = self.partitions.load();
+        let resolve = |(topic, request): (TopicRef, FetchPartition)| {
+            let find = |name: Arc<str>| table.find(&image, &name, request.partition).cloned();
+            let source = topic_name(&image, &topic).and_then(find);
+            Wanted { topic, request, source }
+        };
+        partitions.into_iter().map(resolve).collect()
+    }
+}
+
+impl<S: LogStore> Run<S> {
+    /// Reads every partition, each limited by what the ones before it left of `max_bytes`; the first batch of all is
+    /// returned even if it is larger than every limit, so that a reader always gets on (KIP-74).
+    async fn read(&self) -> Vec<Fetched<RegionOf<S>>> {
+        let mut left_bytes = self.max_bytes;
+        let mut at_least_one = true;
+        let mut all = Vec::with_capacity(self.wanted.len());
+        for wanted in &self.wanted {
+            let fetched = match &wanted.source {
+                Err(error) => Fetched::failed(wanted.request.partition, *error),
+                Ok(partition) => {
+                    let request = wanted.request;
+                    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(left_bytes);
+                    let (reader, partition) = (self.reader, Arc::clone(partition));
+                    if partition.is_resident(request.fetch_offset) {
+                        partition.read(&request, reader, max_bytes, at_least_one)
+                    } else {
+                        let read = move || partition.read(&request, reader, max_bytes, at_least_one);
+                        let failed = |_| Fetched::failed(request.partition, ErrorCode::UnknownServerError);
+                        tokio::task::spawn_blocking(read).await.unwrap_or_else(failed)
+                    }
+                }
+            };
+            let size_bytes = size_of(&fetched);
+            at_least_one &= size_bytes == 0;
+            left_bytes = left_bytes.saturating_sub(size_bytes);
+            all.push(fetched);
+        }
+        all
+    }
+
+    /// True when the answer need not wait. Partitions that no broker hosts do not hurry the others' wait, as in Kafka;
+    /// an error of a hosted partition does.
+    fn is_enough(&self, read: &[Fetched<RegionOf<S>>]) -> bool {
+        let hosted = || {
+            self.wanted
+                .iter()
+                .zip(read)
+                .filter(|(wanted, _)| wanted.source.is_ok())
+                .map(|(_, read)| read)
+        };
+        let urgent = |read: &Fetched<_>| {
+            !read.error.is_none() || read.diverging_epoch.is_some() || read.preferred_read_replica != BrokerId::NONE
+        };
+        hosted().next().is_none() || hosted().any(urgent) || hosted().map(size_of).sum::<usize>() >= self.min_bytes
+    }
+
+    async fn wait(self, deadline: Instant) -> FetchReply<RegionOf<S>> {
+        let watch = Watch::new(
+            self.wanted
+                .iter()
+                .filter_map(|wanted| wanted.source.as_ref().ok())
+                .cloned()
+                .collect(),
+        );
+        loop {
+            // Read after joining the waiters, so that no append in between is missed.
+            let read = self.read().await;
+            if self.is_enough(&read) || self.has_moved() {
+                return self.finish(read);
+            }
+            if !watch.changed(deadline).await {
+                let read = self.read().await;
+                return self.finish(read);
+            }
+        }
+    }
+
+    /// True when a replica was replaced or left this broker while the fetch waited.
+    fn has_moved(&self) -> bool {
+        self.wanted
+            .iter()
+            .any(|wanted| wanted.source.as_ref().is_ok_and(|partition| partition.is_closed()))
+    }
+
+    fn finish(self, read: Vec<Fetched<RegionOf<S>>>) -> FetchReply<RegionOf<S>> {
+        let broker = &self.broker;
+        let mut reply: Vec<_> = self.wanted.into_iter().map(|wanted| wanted.topic).zip(read).collect();
+        let sessions = &broker.sessions;
+        let shard = if self.context.is_new() {
+            sessions.next_shard()
+        } else {
+            sessions.shard(self.session_id)
+        };
+        let (now, entropy) = (broker.tools.clock.mono(), broker.tools.entropy.draw());
+        let finished = shard.lock().finish(now, entropy, self.context, &mut reply);
+        match finished {
+            Err(error) => FetchReply {
+                error,
+                session_id: 0,
+                topics: Vec::new(),
+            },
+            Ok(session_id) => FetchReply {
+                error: ErrorCode::None,
+                session_id,
+                topics: by_topic(reply),
+            },
+        }
+    }
+}
+
+fn size_of<R>(fetched: &Fetched<R>) -> usize {
+    fetched.records.as_ref().map_or(0, |records| records.size_bytes())
+}
+
+/// Groups neighbours of the same topic.
+fn by_topic<R>(reply: Vec<(TopicRef, Fetched<R>)>) -> Vec<(TopicRef, Vec<Fetched<R>>)> {
+    let mut topics: Vec<(TopicRef, Vec<Fetched<R>>)> = Vec::new();
+    for (topic, fetched) in reply {
+        match topics.last_mut() {
+            Some((last, partitions)) if *last == topic => partitions.push(fetched),
+            _ => topics.push((topic, vec![fetched])),
+        }
+    }
+    topics
+}

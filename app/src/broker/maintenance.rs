@@ -1,0 +1,88 @@
+//! What a broker does on its own: retention, checkpoints, deletion of files, expiry of producers, the clean stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_domain::ids::{BrokerEpoch, Offset};
+use ottla_domain::ports::outbound::{Clock, LogStore, StorageError};
+use tracing::{error, warn};
+
+use super::Broker;
+
+/// How often files whose `file.delete.delay.ms` has passed are looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<S: LogStore> Broker<S> {
+    /// Runs until the task is dropped.
+    pub async fn maintain(self: Arc<Self>) {
+        let settings = &self.settings;
+        let every = |interval_ms: u64| {
+            let period = Duration::from_millis(interval_ms.max(1));
+            let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            interval
+        };
+        let mut retention = every(settings.retention_check_interval_ms);
+        let mut checkpoints = every(settings.checkpoint_interval_ms);
+        let mut producers = every(settings.producer_expiration_check_interval_ms);
+        let mut purges = tokio::time::interval(PURGE_INTERVAL);
+        loop {
+            let task: fn(&Self) = tokio::select! {
+                _ = retention.tick() => Self::apply_retention,
+                _ = checkpoints.tick() => Self::checkpoint,
+                _ = producers.tick() => Self::expire_producers,
+                _ = purges.tick() => |broker| broker.store.purge(broker.tools.clock.mono()),
+            };
+            let broker = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || task(&broker)).await {
+                error!(%error, "a maintenance task failed");
+            }
+        }
+    }
+
+    fn apply_retention(&self) {
+        let now = self.tools.clock.now();
+        for partition in self.partitions.load().online() {
+            if let Err(error) = partition.apply_retention(now) {
+                warn!(topic = %partition.topic, partition = %partition.id, %error, "retention failed");
+            }
+        }
+    }
+
+    fn expire_producers(&self) {
+        let now = self.tools.clock.now();
+        let image = self.image();
+        let expiration_ms = self.settings.effective(&image).number("producer.id.expiration.ms");
+        self.partitions
+            .load()
+            .online()
+            .for_each(|partition| partition.expire_producers(now, expiration_ms));
+    }
+
+    fn checkpoint(&self) {
+        if let Err(error) = self.store.checkpoint(&self.high_watermarks()) {
+            error!(%error, "writing checkpoints failed");
+        }
+    }
+
+    fn high_watermarks(&self) -> Vec<(Arc<S::Log>, Offset)> {
+        let table = self.partitions.load();
+        table
+            .online()
+            .map(|partition| (Arc::clone(partition.log()), partition.high_watermark()))
+            .collect()
+    }
+
+    /// Stops cleanly: nothing is appended any more, everything is flushed, and the marker of a clean stop is written.
+    /// Blocks.
+    pub fn close(&self, broker_epoch: BrokerEpoch) -> Result<(), StorageError> {
+        let table = self.partitions.load();
+        table.online().for_each(|partition| partition.close());
+        let logs: Vec<_> = table
+            .online()
+            .map(|partition| (Arc::clone(partition.log()), partition.state()))
+            .collect();
+        self.store.checkpoint(&self.high_watermarks())?;
+        self.store.close(&logs, broker_epoch)
+    }
+}

@@ -1,0 +1,117 @@
+//! The broker: the replicas that it hosts, and what it does for clients.
+
+mod fetch;
+mod maintenance;
+mod offsets;
+mod partition;
+mod produce;
+mod reconcile;
+mod sessions;
+mod settings;
+mod table;
+mod waiters;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use ottla_domain::ids::{BrokerId, DirectoryId, Offset};
+use ottla_domain::metadata::image::MetadataImage;
+use ottla_domain::ports::outbound::{LogStore, PartitionLog};
+use ottla_domain::record::compression::Compression;
+
+use self::sessions::Sessions;
+pub use self::settings::BrokerSettings;
+use self::table::PartitionTable;
+use crate::clock::{SystemClock, SystemEntropy};
+
+/// Access to the files of a store's segments.
+pub type RegionOf<S> = <<S as LogStore>::Log as PartitionLog>::Region;
+
+/// What an acknowledged record has survived (`ottla.fsync`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process; a power failure is for replication, as in Kafka.
+    None,
+    /// Also a power failure: records are on disk before they are acknowledged or shown.
+    Ack,
+}
+
+/// What requests need of the machine.
+pub struct Tools {
+    /// Time.
+    pub clock: SystemClock,
+    /// Randomness.
+    pub entropy: SystemEntropy,
+    /// The codecs.
+    pub compression: Box<dyn Compression>,
+    /// `ottla.fsync`.
+    pub durability: Durability,
+    /// `ottla.validate.compressed=header`: the headers of compressed batches are believed.
+    pub trust_compressed: bool,
+}
+
+/// A broker, or the empty one of a node that is a controller only.
+pub struct Broker<S: LogStore> {
+    /// `node.id`.
+    pub id: BrokerId,
+    store: Arc<S>,
+    tools: Arc<Tools>,
+    settings: BrokerSettings,
+    image: ArcSwap<MetadataImage>,
+    partitions: ArcSwap<PartitionTable<S::Log>>,
+    sessions: Sessions,
+    /// The offset of the metadata that the replicas have taken over.
+    reconciled: AtomicI64,
+}
+
+impl<S: LogStore> Broker<S> {
+    /// A broker without replicas; [`Broker::open_logs`] finds those on disk.
+    pub fn new(id: BrokerId, store: Arc<S>, tools: Arc<Tools>, settings: BrokerSettings) -> Self {
+        Broker {
+            id,
+            store,
+            tools,
+            sessions: Sessions::new(settings.fetch_session_slots),
+            settings,
+            image: ArcSwap::from_pointee(MetadataImage::default()),
+            partitions: ArcSwap::from_pointee(PartitionTable::default()),
+            reconciled: AtomicI64::new(-1),
+        }
+    }
+
+    /// The newest metadata that this node has seen committed.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.image.load_full()
+    }
+
+    /// Shows newer metadata to requests at once; replicas follow with [`Broker::reconcile`].
+    pub fn publish(&self, image: Arc<MetadataImage>) {
+        self.image.store(image);
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    /// The offset of the metadata that the replicas have taken over.
+    pub fn reconciled_offset(&self) -> Offset {
+        Offset(self.reconciled.load(Ordering::Acquire))
+    }
+
+    /// The directories that failed.
+    pub fn offline_directories(&self) -> Vec<DirectoryId> {
+        let directories = self.store.directories();
+        directories
+            .iter()
+            .filter(|facts| facts.offline.is_some())
+            .map(|facts| facts.id)
+            .collect()
+    }
+
+    /// The log directories.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+}

@@ -1,0 +1,528 @@
+//! One replica on this broker: its log, what appends change under a lock, and what readers see without one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
+use ottla_domain::log::AppendOrigin;
+use ottla_domain::log::config::LogConfig;
+use ottla_domain::log::producers::{Checked, ProducerState};
+use ottla_domain::log::retention::next_deletion;
+use ottla_domain::log::state::LogState;
+use ottla_domain::log::validation::{RecordFault, Rejection, Rules, validate};
+use ottla_domain::ports::inbound::{Acks, ActiveProducer, FetchPartition, Fetched, Isolation, Produced};
+use ottla_domain::ports::outbound::{Clock, EncodedBatch, OpenedLog, PartitionLog, StorageError};
+use parking_lot::Mutex;
+use tracing::{debug, info};
+
+use super::produce::{AppendOptions, failed};
+use super::waiters::Waiters;
+use super::{Durability, Tools};
+
+/// Who leads the partition, as the metadata says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leadership {
+    pub(super) leader: BrokerId,
+    pub(super) epoch: LeaderEpoch,
+    /// The leader is this broker.
+    pub(super) is_leader: bool,
+    pub(super) isr_count: usize,
+}
+
+/// Who reads: a consumer (`BrokerId::NONE`) or a follower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    pub(super) replica: BrokerId,
+    pub(super) isolation: Isolation,
+}
+
+/// A replica.
+pub(super) struct Partition<L: PartitionLog> {
+    pub(super) topic: Arc<str>,
+    pub(super) topic_id: TopicId,
+    pub(super) id: PartitionId,
+    pub(super) waiters: Waiters,
+    log: Arc<L>,
+    durability: Durability,
+    config: ArcSwap<LogConfig>,
+    leadership: ArcSwap<Leadership>,
+    /// Changed by appends, one at a time.
+    state: Mutex<LogState>,
+    /// What `state` says, for readers. Written under its lock.
+    high_watermark: AtomicI64,
+    last_stable: AtomicI64,
+    /// The replica left this broker: whoever waits should look again.
+    closed: AtomicBool,
+    /// A sync is under way; whoever appends meanwhile is served by its next round.
+    syncing: AtomicBool,
+    /// The last sync failed.
+    failed: AtomicBool,
+}
+
+/// Shown as `topic-0`.
+struct Name<'a> {
+    topic: &'a str,
+    id: PartitionId,
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.id)
+    }
+}
+
+/// An append that succeeded.
+pub(super) struct Appended {
+    pub(super) answer: Produced,
+    /// What must be settled before the answer may leave.
+    pub(super) unsettled_end: Option<Offset>,
+}
+
+impl<L: PartitionLog> Partition<L> {
+    pub(super) fn new(opened: OpenedLog<L>, config: Arc<LogConfig>, durability: Durability) -> Self {
+        let nobody = Leadership {
+            leader: BrokerId::NONE,
+            epoch: LeaderEpoch::UNKNOWN,
+            is_leader: false,
+            isr_count: 0,
+        };
+        let partition = Partition {
+            topic: opened.topic,
+            topic_id: opened.topic_id,
+            id: opened.partition,
+            waiters: Waiters::default(),
+            log: opened.log,
+            durability,
+            config: ArcSwap::new(config),
+            leadership: ArcSwap::from_pointee(nobody),
+            high_watermark: AtomicI64::new(0),
+            last_stable: AtomicI64::new(0),
+            state: Mutex::new(opened.state),
+            closed: AtomicBool::new(false),
+            syncing: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        };
+        partition.publish(&partition.state.lock());
+        partition
+    }
+
+    pub(super) fn log(&self) -> &Arc<L> {
+        &self.log
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.log.is_slow()
+    }
+
+    pub(super) fn is_resident(&self, offset: Offset) -> bool {
+        self.log.is_resident(offset)
+    }
+
+    pub(super) fn config(&self) -> Arc<LogConfig> {
+        self.config.load_full()
+    }
+
+    pub(super) fn set_config(&self, config: Arc<LogConfig>) {
+        self.log.set_config(Arc::clone(&config));
+        self.config.store(config);
+    }
+
+    /// The replica leaves this broker: waiting requests look again and find it gone.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.waiters.wake();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Takes over what the metadata says of the leader. A new epoch of this leader begins at the log's end.
+    pub(super) fn set_leadership(&self, leadership: Leadership) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        if leadership.is_leader {
+            let end = state.offsets.log_end();
+            if state.epochs.assign(leadership.epoch, end) {
+                self.log.store_epochs(&state)?;
+            }
+        }
+        self.leadership.store(Arc::new(leadership));
+        if leadership.is_leader {
+            self.advance_high_watermark(&mut state);
+        }
+        drop(state);
+        self.waiters.wake();
+        Ok(())
+    }
+
+    pub(super) fn leader_epoch(&self) -> LeaderEpoch {
+        self.leadership.load().epoch
+    }
+
+    /// Checks that this broker leads, and the epoch that the client knows (KIP-320).
+    pub(super) fn check_leader(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        let leadership = self.leadership.load();
+        if current_leader_epoch != LeaderEpoch::UNKNOWN {
+            match current_leader_epoch.cmp(&leadership.epoch) {
+                std::cmp::Ordering::Less => return Err(ErrorCode::FencedLeaderEpoch),
+                std::cmp::Ordering::Greater => return Err(ErrorCode::UnknownLeaderEpoch),
+                std::cmp::Ordering::Equal => {}
+            }
+        }
+        if leadership.is_leader {
+            Ok(())
+        } else {
+            Err(ErrorCode::NotLeaderOrFollower)
+        }
+    }
+
+    pub(super) fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    pub(super) fn last_stable_offset(&self) -> Offset {
+        Offset(self.last_stable.load(Ordering::Acquire))
+    }
+
+    pub(super) fn log_start_offset(&self) -> Offset {
+        self.log.log_start_offset()
+    }
+
+    /// The offset below which a reader may read.
+    pub(super) fn readable_end(&self, replica: BrokerId, isolation: Isolation) -> Offset {
+        match isolation {
+            _ if replica != BrokerId::NONE => self.log.log_end_offset(),
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable_offset(),
+        }
+    }
+
+    /// Where a leader epoch ends in this log (KIP-101): the largest epoch at or below it, and its end.
+    pub(super) fn epoch_end(&self, leader_epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let state = self.state.lock();
+        state.epochs.end_offset_for(leader_epoch, state.offsets.log_end())
+    }
+
+    /// The epoch of the log's first record, if it is known.
+    pub(super) fn earliest_epoch(&self) -> LeaderEpoch {
+        let state = self.state.lock();
+        state
+            .epochs
+            .epoch_for_offset(state.offsets.log_start())
+            .unwrap_or(LeaderEpoch::UNKNOWN)
+    }
+
+    /// Validates, checks the producer, assigns offsets, writes, and makes the records visible.
+    pub(super) fn append(
+        &self,
+        records: Bytes,
+        options: AppendOptions,
+        tools: &Tools,
+    ) -> Result<Appended, Box<Produced>> {
+        let config = self.config.load();
+        let now = tools.clock.now();
+        let name = Name {
+            topic: &self.topic,
+            id: self.id,
+        };
+        let rules = Rules {
+            config: &config,
+            origin: AppendOrigin::Client,
+            zstd_allowed: options.zstd_allowed,
+            trust_compressed_headers: tools.trust_compressed,
+            partition: &name,
+        };
+        // Checksums and record framing need no lock; offsets do.
+        self.check_leader(LeaderEpoch::UNKNOWN)
+            .map_err(|code| self.refused(code))?;
+        let validated =
+            validate(&records, &rules, &*tools.compression, now).map_err(|rejection| self.rejected(rejection))?;
+
+        let mut state = self.state.lock();
+        let leadership = self.leadership.load();
+        if self.is_closed() || !leadership.is_leader {
+            return Err(self.refused(ErrorCode::NotLeaderOrFollower));
+        }
+        if options.acks == Acks::All && leadership.isr_count < config.min_insync_replicas as usize {
+            return Err(self.refused(ErrorCode::NotEnoughReplicas));
+        }
+        let now = tools.clock.now();
+        let log_append_time = if validated.has_log_append_time() {
+            now
+        } else {
+            Timestamp::NONE
+        };
+        let base_offset = state.offsets.log_end();
+        let header = validated.place(base_offset, leadership.epoch, now);
+        let update = match state.producers.check(&header, None, AppendOrigin::Client) {
+            Ok(Checked::New(update)) => update,
+            Ok(Checked::Duplicate(known)) => {
+                let appended = if validated.has_log_append_time() {
+                    known.timestamp
+                } else {
+                    Timestamp::NONE
+                };
+                return Ok(self.answered(known.first_offset(), known.last_offset.next(), appended, options.acks));
+            }
+            Err(error) => return Err(Box::new(failed(self.id, ApiError::from(error)))),
+        };
+        let batch = EncodedBatch {
+            header,
+            header_bytes: header.encode(),
+            body: validated.body().clone(),
+        };
+        self.log
+            .append(std::slice::from_ref(&batch), &state, now)
+            .map_err(|error| self.refused(error.code()))?;
+        state.commit(&header, update);
+        if self.durability == Durability::None {
+            self.advance_high_watermark(&mut state);
+        }
+        drop(state);
+        self.waiters.wake();
+        Ok(self.answered(base_offset, header.next_offset(), log_append_time, options.acks))
+    }
+
+    /// The answer to an append, and how far it has to get before it may leave.
+    fn answered(&self, base_offset: Offset, end: Offset, log_append_time: Timestamp, acks: Acks) -> Appended {
+        let answer = Produced {
+            partition: self.id,
+            error: None,
+            base_offset,
+            log_append_time,
+            log_start_offset: self.log_start_offset(),
+            current_leader: None,
+        };
+        let unsettled_end = (acks != Acks::None && self.is_settled(end, acks).is_none()).then_some(end);
+        Appended { answer, unsettled_end }
+    }
+
+    fn rejected(&self, rejection: Rejection) -> Box<Produced> {
+        debug!(topic = %self.topic, partition = %self.id, %rejection, "refused a batch");
+        let message = rejection.client_message().map(str::to_owned);
+        let mut answer = failed(
+            self.id,
+            ApiError {
+                code: rejection.code,
+                message,
+            },
+        );
+        answer.log_start_offset = self.log_start_offset();
+        if let Some(error) = &mut answer.error {
+            let fault = |fault: RecordFault| (fault.index, Some(fault.message));
+            error.record_errors = rejection.record_errors.into_iter().map(fault).collect();
+        }
+        Box::new(answer)
+    }
+
+    fn refused(&self, code: ErrorCode) -> Box<Produced> {
+        let mut answer = failed(self.id, code.into());
+        if code == ErrorCode::NotLeaderOrFollower {
+            let leadership = self.leadership.load();
+            answer.current_leader = Some((leadership.leader, leadership.epoch));
+        }
+        Box::new(answer)
+    }
+
+    /// Whether everything below `end` reached what `acks` asks; `None` while it may still.
+    pub(super) fn is_settled(&self, end: Offset, acks: Acks) -> Option<Result<(), ErrorCode>> {
+        let reached = match acks {
+            Acks::None => true,
+            Acks::Leader => self.durability == Durability::None || self.log.synced_offset() >= end,
+            Acks::All => self.high_watermark() >= end,
+        };
+        match reached {
+            true => Some(Ok(())),
+            false if self.is_closed() => Some(Err(ErrorCode::NotLeaderOrFollower)),
+            false if self.failed.load(Ordering::SeqCst) => Some(Err(ErrorCode::KafkaStorageError)),
+            false => None,
+        }
+    }
+
+    /// With one replica in sync, what is stored is replicated: the high watermark follows the log's end, or what is on
+    /// disk when the node syncs before it acknowledges.
+    fn advance_high_watermark(&self, state: &mut LogState) {
+        let stored = match self.durability {
+            Durability::None => state.offsets.log_end(),
+            Durability::Ack => self.log.synced_offset(),
+        };
+        state.raise_high_watermark(stored);
+        self.publish(state);
+    }
+
+    fn publish(&self, state: &LogState) {
+        self.last_stable.store(state.last_stable_offset().0, Ordering::Release);
+        self.high_watermark
+            .store(state.offsets.high_watermark().0, Ordering::Release);
+    }
+
+    /// True when something appended waits for a sync and none is under way.
+    pub(super) fn wants_sync(&self) -> bool {
+        self.durability == Durability::Ack
+            && !self.syncing.load(Ordering::SeqCst)
+            && self.log.synced_offset() < self.log.log_end_offset()
+    }
+
+    /// Syncs until everything appended is on disk. One call at a time does the work for all (`ottla.fsync=ack`); blocks.
+    pub(super) fn sync(&self) {
+        while !self.syncing.swap(true, Ordering::SeqCst) {
+            let outcome = self.log.sync();
+            if outcome.is_ok() {
+                self.advance_high_watermark(&mut self.state.lock());
+            }
+            self.failed.store(outcome.is_err(), Ordering::SeqCst);
+            self.syncing.store(false, Ordering::SeqCst);
+            self.waiters.wake();
+            // An append after the sync began found `syncing` set and counts on another round.
+            if outcome.is_err() || self.log.synced_offset() >= self.log.log_end_offset() {
+                return;
+            }
+        }
+    }
+
+    /// Reads for a consumer or a follower. May block on the disk unless the offset is resident.
+    pub(super) fn read(
+        &self,
+        request: &FetchPartition,
+        reader: Reader,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Fetched<L::Region> {
+        self.try_read(request, reader, max_bytes, at_least_one)
+            .unwrap_or_else(|error| {
+                let mut fetched = Fetched::failed(self.id, error);
+                if matches!(error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch) {
+                    let leadership = self.leadership.load();
+                    fetched.current_leader = Some((leadership.leader, leadership.epoch));
+                }
+                if error == ErrorCode::OffsetOutOfRange {
+                    fetched.high_watermark = self.high_watermark();
+                    fetched.last_stable_offset = self.last_stable_offset();
+                    fetched.log_start_offset = self.log_start_offset();
+                }
+                fetched
+            })
+    }
+
+    fn try_read(
+        &self,
+        request: &FetchPartition,
+        reader: Reader,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Fetched<L::Region>, ErrorCode> {
+        if self.is_closed() {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        self.check_leader(request.current_leader_epoch)?;
+        let mut fetched = Fetched {
+            error: ErrorCode::None,
+            high_watermark: self.high_watermark(),
+            last_stable_offset: self.last_stable_offset(),
+            log_start_offset: self.log_start_offset(),
+            ..Fetched::failed(self.id, ErrorCode::None)
+        };
+        if request.last_fetched_epoch != LeaderEpoch::UNKNOWN {
+            let (epoch, end) = self.epoch_end(request.last_fetched_epoch);
+            if epoch == LeaderEpoch::UNKNOWN || end == Offset::NONE {
+                return Err(ErrorCode::OffsetOutOfRange);
+            }
+            if epoch < request.last_fetched_epoch || end < request.fetch_offset {
+                fetched.diverging_epoch = Some((epoch, end));
+                return Ok(fetched);
+            }
+        }
+        let log_end = self.log.log_end_offset();
+        if request.fetch_offset < fetched.log_start_offset || request.fetch_offset > log_end {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let upper = self.readable_end(reader.replica, reader.isolation);
+        if request.fetch_offset < upper {
+            let read = self.log.read(request.fetch_offset, upper, max_bytes, at_least_one);
+            fetched.records = Some(read.map_err(|error| error.code())?);
+        }
+        if reader.isolation == Isolation::ReadCommitted {
+            // Transactions do not exist yet, so none was aborted.
+            fetched.aborted = Some(Vec::new());
+        }
+        Ok(fetched)
+    }
+
+    /// Raises the log start to `before`, or to the high watermark for -1. Blocks.
+    pub(super) fn delete_records(&self, before: Offset) -> Result<Offset, ErrorCode> {
+        self.check_leader(LeaderEpoch::UNKNOWN)?;
+        let mut state = self.state.lock();
+        let before = if before == Offset::NONE {
+            state.offsets.high_watermark()
+        } else {
+            before
+        };
+        if before < Offset::ZERO {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        self.raise_log_start(&mut state, before)?;
+        Ok(state.offsets.log_start())
+    }
+
+    fn raise_log_start(&self, state: &mut LogState, log_start: Offset) -> Result<(), ErrorCode> {
+        if log_start > state.offsets.high_watermark() {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        if log_start > state.offsets.log_start() {
+            self.log.advance_log_start(log_start).map_err(|error| error.code())?;
+            state.raise_log_start(log_start).map_err(|error| error.code)?;
+            self.publish(state);
+            self.waiters.wake();
+        }
+        Ok(())
+    }
+
+    /// Deletes the segments that retention lets go, and returns how many. Blocks.
+    pub(super) fn apply_retention(&self, now: Timestamp) -> Result<usize, ErrorCode> {
+        let config = self.config.load();
+        let mut count = 0;
+        loop {
+            let mut state = self.state.lock();
+            let Some(deletion) = next_deletion(&config, &state.offsets, &self.log.segments(), now) else {
+                return Ok(count);
+            };
+            if deletion.new_log_start == state.offsets.log_end() {
+                self.log.roll(&state).map_err(|error| error.code())?;
+            }
+            let log_start = deletion.new_log_start.max(state.offsets.log_start());
+            self.log.advance_log_start(log_start).map_err(|error| error.code())?;
+            state.raise_log_start(log_start).map_err(|error| error.code)?;
+            self.publish(&state);
+            count += deletion.segment_count;
+            info!(topic = %self.topic, partition = %self.id, segments = deletion.segment_count,
+                new_log_start = %log_start, reason = ?deletion.reason, "deleted segments");
+        }
+    }
+
+    /// Forgets producers that were idle for long.
+    pub(super) fn expire_producers(&self, now: Timestamp, expiration_ms: i64) {
+        self.state.lock().producers.expire(now, expiration_ms);
+    }
+
+    /// A copy of the state, for the snapshot of a clean stop.
+    pub(super) fn state(&self) -> LogState {
+        self.state.lock().clone()
+    }
+
+    pub(super) fn active_producers(&self) -> Vec<ActiveProducer> {
+        let state = self.state.lock();
+        let show = |(producer_id, producer): (ProducerId, &ProducerState)| ActiveProducer {
+            producer_id,
+            producer_epoch: producer.epoch(),
+            last_sequence: producer.last_sequence(),
+            last_timestamp: producer.last_timestamp(),
+            coordinator_epoch: producer.coordinator_epoch(),
+            current_txn_start_offset: producer.txn_first_offset().unwrap_or(Offset::NONE),
+        };
+        state.producers.iter().map(show).collect()
+    }
+}

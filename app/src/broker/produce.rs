@@ -1,0 +1,158 @@
+//! Produce: append to each partition on its own, then wait for what `acks` asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::ids::{Offset, PartitionId, Timestamp};
+use ottla_domain::partitioning::names::is_internal;
+use ottla_domain::ports::inbound::{
+    Acks, Produce, ProduceApi, ProduceError, ProduceReply, Produced, TopicRef, Waiting,
+};
+use ottla_domain::ports::outbound::LogStore;
+use tokio::time::Instant;
+
+use super::Broker;
+use super::partition::{Appended, Partition};
+use super::table::topic_name;
+use super::waiters::Watch;
+use crate::services::Services;
+
+/// A partition whose append has to reach further before it is answered.
+struct Pending<S: LogStore> {
+    partition: Arc<Partition<S::Log>>,
+    /// Every record of the append lies below this offset.
+    end: Offset,
+    /// Where its answer stands in the reply.
+    place: (usize, usize),
+}
+
+impl<S: LogStore> ProduceApi for Services<S> {
+    async fn produce(&self, request: Produce) -> Waiting<ProduceReply> {
+        let (acks, timeout_ms) = (request.acks, request.timeout_ms);
+        let options = AppendOptions {
+            acks,
+            zstd_allowed: request.zstd_allowed,
+            internal_topics_allowed: request.internal_topics_allowed,
+        };
+        let mut reply: ProduceReply = Vec::with_capacity(request.topics.len());
+        let mut pending: Vec<Pending<S>> = Vec::new();
+        for topic in request.topics {
+            let mut answers = Vec::with_capacity(topic.partitions.len());
+            for (id, records) in topic.partitions {
+                let answer = match self.broker.append(&topic.topic, id, records, options).await {
+                    Ok((partition, appended)) => {
+                        if let Some(end) = appended.unsettled_end {
+                            pending.push(Pending {
+                                partition,
+                                end,
+                                place: (reply.len(), answers.len()),
+                            });
+                        }
+                        appended.answer
+                    }
+                    Err(failed) => *failed,
+                };
+                answers.push(answer);
+            }
+            reply.push((topic.topic, answers));
+        }
+        if acks == Acks::None || pending.is_empty() {
+            return Waiting::Ready(reply);
+        }
+        for waiting in &pending {
+            let partition = Arc::clone(&waiting.partition);
+            if partition.wants_sync() {
+                tokio::task::spawn_blocking(move || partition.sync());
+            }
+        }
+        let deadline = Instant::now() + Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        Waiting::Later(Box::pin(settle(reply, pending, acks, deadline)))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct AppendOptions {
+    pub(super) acks: Acks,
+    pub(super) zstd_allowed: bool,
+    pub(super) internal_topics_allowed: bool,
+}
+
+impl<S: LogStore> Broker<S> {
+    async fn append(
+        &self,
+        topic: &TopicRef,
+        id: PartitionId,
+        records: Option<Bytes>,
+        options: AppendOptions,
+    ) -> Result<(Arc<Partition<S::Log>>, Appended), Box<Produced>> {
+        let fail = |error: ApiError| Box::new(failed(id, error));
+        let image = self.image();
+        let name = topic_name(&image, topic).map_err(|code| fail(code.into()))?;
+        if is_internal(&name) && !options.internal_topics_allowed {
+            let message = format!("Topic {name} is internal and clients may not write to it.");
+            return Err(fail(ErrorCode::InvalidTopicException.with(message)));
+        }
+        let table = self.partitions.load();
+        let partition = table.find(&image, &name, id).map_err(|code| fail(code.into()))?;
+        let partition = Arc::clone(partition);
+        drop(table);
+        let records = records.unwrap_or_default();
+        let tools = Arc::clone(&self.tools);
+        let appended = if partition.is_slow() {
+            let partition = Arc::clone(&partition);
+            let append = move || partition.append(records, options, &*tools);
+            let lost = |_| Err(Box::new(failed(id, ErrorCode::UnknownServerError.into())));
+            tokio::task::spawn_blocking(append).await.unwrap_or_else(lost)?
+        } else {
+            partition.append(records, options, &*tools)?
+        };
+        Ok((partition, appended))
+    }
+}
+
+/// The answer for a partition to which nothing was appended.
+pub(super) fn failed(partition: PartitionId, error: ApiError) -> Produced {
+    Produced {
+        partition,
+        error: Some(ProduceError {
+            error,
+            record_errors: Vec::new(),
+        }),
+        base_offset: Offset::NONE,
+        log_append_time: Timestamp::NONE,
+        log_start_offset: Offset::NONE,
+        current_leader: None,
+    }
+}
+
+async fn settle<S: LogStore>(
+    mut reply: ProduceReply,
+    mut pending: Vec<Pending<S>>,
+    acks: Acks,
+    deadline: Instant,
+) -> ProduceReply {
+    let watch = Watch::new(pending.iter().map(|pending| Arc::clone(&pending.partition)).collect());
+    let mut expired = false;
+    loop {
+        pending.retain(|pending| {
+            let settled = match pending.partition.is_settled(pending.end, acks) {
+                Some(Ok(())) => return false,
+                Some(Err(error)) => error,
+                None if expired => ErrorCode::RequestTimedOut,
+                None => return true,
+            };
+            let (topic, partition) = pending.place;
+            if let Some(answer) = reply.get_mut(topic).and_then(|(_, answers)| answers.get_mut(partition)) {
+                *answer = failed(answer.partition, settled.into());
+            }
+            false
+        });
+        if pending.is_empty() {
+            break;
+        }
+        expired = !watch.changed(deadline).await;
+    }
+    reply
+}

@@ -1,0 +1,174 @@
+//! Makes the replicas on disk what the metadata says: creates, deletes, leads, and takes over settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ottla_domain::ids::{BrokerId, DirectoryId, LeaderEpoch};
+use ottla_domain::metadata::delta::{LocalReplica, MetadataDelta};
+use ottla_domain::metadata::image::{ConfigResourceType, MetadataImage};
+use ottla_domain::ports::outbound::{Clock, LogStore, OpenedLog, PartitionLog, StorageError};
+use tracing::{error, warn};
+
+use super::Broker;
+use super::partition::{Leadership, Partition};
+use super::table::{Hosted, PartitionTable};
+
+impl<S: LogStore> Broker<S> {
+    /// Opens the logs that are on disk. Blocks.
+    ///
+    /// Logs of topics that the metadata does not know, or knows under another id, are deleted: their topics were
+    /// deleted while this broker was away.
+    pub fn open_logs(&self, image: &Arc<MetadataImage>) -> Result<(), StorageError> {
+        let settings = &self.settings;
+        let config = |topic: &str| settings.log_config(image, topic);
+        let opened = self.store.open_all(&config, self.tools.clock.now())?;
+        let mut table = PartitionTable::default();
+        for opened in opened {
+            let known = image
+                .topics
+                .by_id(opened.topic_id)
+                .and_then(|topic| topic.partition(opened.partition));
+            let mine = known.is_some_and(|partition| partition.replicas.contains(&self.id.0));
+            if !mine {
+                warn!(topic = %opened.topic, partition = %opened.partition, topic_id = %opened.topic_id,
+                    "deleting a replica that the cluster no longer places here");
+                self.store.delete(&opened.log)?;
+                continue;
+            }
+            let config = settings.log_config(image, &opened.topic);
+            let (topic, topic_id, id) = (Arc::clone(&opened.topic), opened.topic_id, opened.partition);
+            let partition = Partition::new(opened, config, self.tools.durability);
+            table.insert(&topic, topic_id, id, Hosted::Online(Arc::new(partition)));
+        }
+        self.partitions.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// Takes over a newer image. Blocks on the disk; called by one caller at a time.
+    pub fn reconcile(&self, old: &MetadataImage, image: &Arc<MetadataImage>) {
+        let delta = MetadataDelta::between(old, image);
+        let changes = delta.local_changes(self.id);
+        let mut table = PartitionTable::clone(&self.partitions.load());
+        for removed in &changes.removed {
+            if let Some(Hosted::Online(partition)) = table.remove(&removed.topic, removed.topic_id, removed.partition) {
+                partition.close();
+                if let Err(error) = self.store.delete(partition.log()) {
+                    error!(topic = %removed.topic, partition = %removed.partition, %error, "deleting a replica failed");
+                }
+            }
+        }
+        let mut counts = self.directory_counts(&table);
+        for replica in changes.leaders.iter().chain(&changes.followers) {
+            if let Err(error) = self.lead_or_follow(&mut table, &mut counts, image, replica) {
+                error!(topic = %replica.topic, partition = replica.partition.partition_id, %error,
+                    "a replica could not be set up");
+                let id = replica.partition.partition_id.into();
+                table.insert(&replica.topic, replica.topic_id, id, Hosted::Offline);
+            }
+        }
+        self.partitions.store(Arc::new(table));
+        self.apply_configs(&delta, image);
+        self.reconciled.store(image.provenance.offset.0, Ordering::Release);
+    }
+
+    fn lead_or_follow(
+        &self,
+        table: &mut PartitionTable<S::Log>,
+        counts: &mut HashMap<DirectoryId, usize>,
+        image: &MetadataImage,
+        replica: &LocalReplica,
+    ) -> Result<(), StorageError> {
+        let id = replica.partition.partition_id.into();
+        let hosted = match table.get(&replica.topic, id) {
+            Some(Hosted::Online(partition)) if partition.topic_id == replica.topic_id => Arc::clone(partition),
+            Some(Hosted::Offline) => return Ok(()),
+            _ => {
+                let opened = self.create_log(counts, image, replica)?;
+                let config = self.settings.log_config(image, &replica.topic);
+                let partition = Arc::new(Partition::new(opened, config, self.tools.durability));
+                table.insert(
+                    &replica.topic,
+                    replica.topic_id,
+                    id,
+                    Hosted::Online(Arc::clone(&partition)),
+                );
+                partition
+            }
+        };
+        let record = &replica.partition;
+        hosted.set_leadership(Leadership {
+            leader: BrokerId(record.leader),
+            epoch: LeaderEpoch(record.leader_epoch),
+            is_leader: record.leader == self.id.0,
+            isr_count: record.isr.len(),
+        })
+    }
+
+    /// Makes the log in the directory that the controller chose, else in the one with the fewest replicas.
+    fn create_log(
+        &self,
+        counts: &mut HashMap<DirectoryId, usize>,
+        image: &MetadataImage,
+        replica: &LocalReplica,
+    ) -> Result<OpenedLog<S::Log>, StorageError> {
+        let online: Vec<DirectoryId> = self
+            .store
+            .directories()
+            .iter()
+            .filter(|facts| facts.offline.is_none())
+            .map(|facts| facts.id)
+            .collect();
+        let assigned = replica.partition.directory(self.id.0).filter(|id| online.contains(id));
+        let fewest = || {
+            online
+                .iter()
+                .copied()
+                .min_by_key(|id| counts.get(id).copied().unwrap_or(0))
+        };
+        let directory = assigned
+            .or_else(fewest)
+            .ok_or_else(|| StorageError::Refused("no log directory is online; see log.dirs".to_owned()))?;
+        let config = self.settings.log_config(image, &replica.topic);
+        let id = replica.partition.partition_id.into();
+        let opened = self
+            .store
+            .create(directory, &replica.topic, replica.topic_id, id, config)?;
+        *counts.entry(directory).or_default() += 1;
+        Ok(opened)
+    }
+
+    fn directory_counts(&self, table: &PartitionTable<S::Log>) -> HashMap<DirectoryId, usize> {
+        let mut counts = HashMap::new();
+        for partition in table.online() {
+            *counts.entry(partition.log().directory()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Changed topic settings concern their topic; changed broker settings concern every log.
+    fn apply_configs(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
+        if delta.configs.is_empty() {
+            return;
+        }
+        let broker_changed = delta
+            .configs
+            .iter()
+            .any(|resource| resource.kind == ConfigResourceType::Broker);
+        let named = |topic: &str| {
+            delta
+                .configs
+                .iter()
+                .any(|resource| resource.kind == ConfigResourceType::Topic && resource.name == topic)
+        };
+        let concerned = |topic: &str| broker_changed || named(topic);
+        for partition in self
+            .partitions
+            .load()
+            .online()
+            .filter(|partition| concerned(&partition.topic))
+        {
+            partition.set_config(self.settings.log_config(image, &partition.topic));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The broker's life in the cluster: it registers, says that it is alive, and leaves in order (KIP-631).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::ids::{BrokerEpoch, DirectoryId};
+use ottla_domain::metadata::controller::brokers::RegisterBroker;
+use ottla_domain::metadata::controller::heartbeats::BrokerHeartbeat;
+use ottla_domain::ports::inbound::ControllerApi;
+use ottla_domain::ports::outbound::LogStore;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::broker::Broker;
+
+/// How long to wait before asking again a controller that does not answer.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// How far the broker has come, for whoever waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Not registered.
+    Starting,
+    /// Registered, and not trusted with leadership yet.
+    Fenced(BrokerEpoch),
+    /// At work.
+    Running(BrokerEpoch),
+    /// Nothing holds it back from stopping.
+    MayStop(BrokerEpoch),
+}
+
+impl BrokerState {
+    /// The broker's epoch, once it is registered.
+    pub fn epoch(self) -> BrokerEpoch {
+        match self {
+            BrokerState::Starting => BrokerEpoch::UNKNOWN,
+            BrokerState::Fenced(epoch) | BrokerState::Running(epoch) | BrokerState::MayStop(epoch) => epoch,
+        }
+    }
+}
+
+/// Times of a broker's life.
+#[derive(Clone, Copy, Debug)]
+pub struct LifecycleTimes {
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: u64,
+    /// `broker.session.timeout.ms`, within which an answer is awaited.
+    pub session_timeout_ms: i32,
+    /// `initial.broker.registration.timeout.ms`.
+    pub registration_timeout_ms: u64,
+}
+
+/// The broker could not join the cluster in time.
+#[derive(Debug, thiserror::Error)]
+#[error("Failed to connect to controller quorum within initial.broker.registration.timeout.ms={timeout_ms}: {last}")]
+pub struct RegistrationFailed {
+    timeout_ms: u64,
+    last: ApiError,
+}
+
+/// Registers the broker, trying again until the time is up.
+pub async fn register<C: ControllerApi>(
+    controller: &C,
+    registration: RegisterBroker,
+    times: LifecycleTimes,
+) -> Result<BrokerEpoch, RegistrationFailed> {
+    let deadline = Instant::now() + Duration::from_millis(times.registration_timeout_ms);
+    loop {
+        match controller.submit(registration.clone(), times.session_timeout_ms).await {
+            Ok(epoch) => {
+                info!(%epoch, "registered with the controller");
+                return Ok(epoch);
+            }
+            Err(last) if Instant::now() >= deadline => {
+                return Err(RegistrationFailed {
+                    timeout_ms: times.registration_timeout_ms,
+                    last,
+                });
+            }
+            Err(error) if error.code == ErrorCode::NotController => debug!(%error, "no controller yet"),
+            Err(error) => warn!(%error, "registration failed; trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Heartbeats of a registered broker, until the controller lets it stop. `stopping` turns true when it wants to.
+pub async fn beat<S: LogStore, C: ControllerApi>(
+    broker: Arc<Broker<S>>,
+    controller: C,
+    times: LifecycleTimes,
+    mut stopping: watch::Receiver<bool>,
+    state: watch::Sender<BrokerState>,
+) {
+    let interval = Duration::from_millis(times.heartbeat_interval_ms.max(1));
+    loop {
+        let epoch = state.borrow().epoch();
+        let heartbeat = BrokerHeartbeat {
+            broker: broker.id,
+            broker_epoch: epoch,
+            metadata_offset: broker.reconciled_offset(),
+            want_fence: false,
+            want_shutdown: *stopping.borrow(),
+            offline_directories: broker.offline_directories(),
+            cordoned_directories: Some(Vec::<DirectoryId>::new()),
+        };
+        let mut pause = interval;
+        match controller.submit(heartbeat, times.session_timeout_ms).await {
+            Ok(reply) if reply.should_shut_down => {
+                state.send_replace(BrokerState::MayStop(epoch));
+                return;
+            }
+            Ok(reply) => {
+                let next = if reply.is_fenced {
+                    BrokerState::Fenced(epoch)
+                } else {
+                    BrokerState::Running(epoch)
+                };
+                let previous = state.send_replace(next);
+                if previous != next {
+                    info!(?next, "the broker's state changed");
+                }
+                // A broker on its way in or out asks again soon.
+                if reply.is_fenced || *stopping.borrow() {
+                    pause = pause.min(RETRY);
+                }
+            }
+            Err(error) if error.code == ErrorCode::NotController => {
+                debug!(%error, "no controller for a heartbeat");
+                pause = pause.min(RETRY);
+            }
+            Err(error) => {
+                error!(%error, "a heartbeat failed");
+                pause = pause.min(RETRY);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = stopping.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

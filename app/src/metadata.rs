@@ -1,0 +1,145 @@
+//! From the metadata log to what this node knows: images for requests, replicas for the broker, commits for the
+//! controller.
+
+use std::sync::Arc;
+
+use ottla_domain::ids::{BrokerId, LeaderEpoch};
+use ottla_domain::metadata::image::{ApplyError, MetadataImage, Provenance};
+use ottla_domain::metadata::loader::ImageLoader;
+use ottla_domain::metadata::records::MetadataRecord;
+use ottla_domain::ports::outbound::{LogStore, MetadataEvent};
+use tokio::sync::{mpsc, watch};
+use tracing::error;
+
+use crate::broker::Broker;
+use crate::controller::ControllerHandle;
+
+/// Who leads the metadata quorum, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuorumLeader {
+    /// The quorum's epoch.
+    pub epoch: LeaderEpoch,
+    /// Who leads, if anyone.
+    pub leader: Option<BrokerId>,
+}
+
+/// Where [`Pump`] delivers.
+pub struct Listeners<S: LogStore> {
+    /// Requests read its image.
+    pub broker: Arc<Broker<S>>,
+    /// Waits for commits.
+    pub controller: ControllerHandle,
+    /// The newest image, for whoever follows it.
+    pub images: watch::Sender<Arc<MetadataImage>>,
+    /// The quorum's leader.
+    pub leader: watch::Sender<QuorumLeader>,
+}
+
+/// Follows the metadata log.
+pub struct Pump<S: LogStore> {
+    me: BrokerId,
+    loader: ImageLoader,
+    listeners: Listeners<S>,
+}
+
+impl<S: LogStore> Pump<S> {
+    /// Begins with nothing known. `me` is this node.
+    pub fn new(me: BrokerId, listeners: Listeners<S>) -> Self {
+        Pump {
+            me,
+            loader: ImageLoader::default(),
+            listeners,
+        }
+    }
+
+    /// Runs until the metadata log is closed. An error means that this node cannot understand the cluster's metadata and
+    /// has to stop.
+    pub async fn run(mut self, mut events: mpsc::Receiver<MetadataEvent>) -> Result<(), ApplyError> {
+        while let Some(event) = events.recv().await {
+            match event {
+                MetadataEvent::Snapshot {
+                    end_offset,
+                    epoch,
+                    timestamp,
+                    records,
+                } => {
+                    self.loader = ImageLoader::default();
+                    let offset = end_offset.plus(-1);
+                    self.apply(
+                        &records,
+                        Provenance {
+                            offset,
+                            epoch,
+                            timestamp,
+                        },
+                    )
+                    .await?;
+                }
+                MetadataEvent::Committed {
+                    last_offset,
+                    epoch,
+                    timestamp,
+                    records,
+                } => {
+                    self.apply(
+                        &records,
+                        Provenance {
+                            offset: last_offset,
+                            epoch,
+                            timestamp,
+                        },
+                    )
+                    .await?;
+                }
+                MetadataEvent::Leader {
+                    epoch,
+                    leader,
+                    next_offset,
+                } => {
+                    self.listeners.leader.send_replace(QuorumLeader { epoch, leader });
+                    if leader == Some(self.me) {
+                        self.listeners
+                            .controller
+                            .lead(epoch, self.loader.clone(), next_offset)
+                            .await;
+                    } else {
+                        self.listeners.controller.follow().await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, records: &[MetadataRecord], provenance: Provenance) -> Result<(), ApplyError> {
+        self.loader.apply_batch(records, provenance)?;
+        let image = Arc::new(self.loader.image().clone());
+        // Requests see a change before whoever asked for it hears of it.
+        self.listeners.broker.publish(Arc::clone(&image));
+        self.listeners.images.send_replace(image);
+        self.listeners.controller.committed(provenance.offset).await;
+        Ok(())
+    }
+}
+
+/// Brings the broker's replicas in line with every newer image, one after the other, until the sender is gone.
+pub async fn reconcile<S: LogStore>(
+    broker: Arc<Broker<S>>,
+    mut known: Arc<MetadataImage>,
+    mut images: watch::Receiver<Arc<MetadataImage>>,
+) {
+    loop {
+        let newest = Arc::clone(&images.borrow_and_update());
+        let task = {
+            let (broker, known, newest) = (Arc::clone(&broker), Arc::clone(&known), Arc::clone(&newest));
+            move || broker.reconcile(&known, &newest)
+        };
+        match tokio::task::spawn_blocking(task).await {
+            Ok(()) => known = newest,
+            Err(error) => error!(%error, "taking over new metadata failed"),
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
