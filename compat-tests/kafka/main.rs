@@ -1,4 +1,6 @@
 //! What Kafka promises, shown on Apache Kafka and on Ottla in the same run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
+
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};

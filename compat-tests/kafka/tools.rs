@@ -202,14 +202,10 @@ fn broker_api_versions(s: &mut Session) {
 fn metadata_quorum(s: &mut Session) {
     let node = s.node();
     // Offsets, times and lags depend on what else happens, the leader epoch on nothing.
-    s.transcript.replace(
-        r"(?m)^(HighWatermark|LeaderEpoch|MaxFollowerLagTimeMs|MaxFollowerLag):(\s+)-?\d+$",
-        "$1:$2<n>",
-    );
-    s.transcript.replace(
-        r"(?m)^(1\s+\S+\s+)\d+(\s+)\d+(\s+)-?\d+(\s+)-?\d+(\s+\w+)\s*$",
-        "$1<n>$2<n>$3<ms>$4<ms>$5",
-    );
+    let status = r"(?m)^(HighWatermark|LeaderEpoch|MaxFollowerLagTimeMs|MaxFollowerLag):(\s+)-?\d+$";
+    s.transcript.replace(status, "$1:$2<n>");
+    let replica = r"(?m)^(1\s+\S+)\s+\d+\s+\d+\s+-?\d+\s+-?\d+\s+(\w+)\s*$";
+    s.transcript.replace(replica, "$1 <end> <lag> <ms> <ms> $2");
     s.shell(
         node,
         &[
