@@ -45,9 +45,10 @@ impl Codec {
                 out
             }
             Self::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                let mut encoder = lz4::EncoderBuilder::new().build(Vec::new()).expect("lz4");
                 encoder.write_all(bytes).expect("lz4");
-                encoder.finish().expect("lz4")
+                let (out, result) = encoder.finish();
+                result.map(|()| out).expect("lz4")
             }
             Self::Zstd => zstd::stream::encode_all(bytes, 0).expect("zstd"),
         }
