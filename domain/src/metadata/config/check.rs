@@ -31,6 +31,8 @@ pub enum Check {
     NonEmpty,
     /// 1 to 9, or -1.
     GzipLevel,
+    /// Any time but none: negative ones are no limit.
+    Retention,
     /// `*`, or pairs of partition and broker.
     ThrottledReplicas,
 }
@@ -182,6 +184,11 @@ impl Setting {
                 number,
                 "Value must be between 1 and 9 or equal to -1",
             )),
+            Check::Retention if number == 0 => Err(InvalidValue::of(
+                self.name,
+                number,
+                "Value must be unlimited (-1) or, greater than or equal to 1",
+            )),
             _ => Ok(()),
         }
     }
@@ -292,6 +299,15 @@ mod tests {
                 format!("Invalid value {value} for configuration {name}: {why}")
             );
         }
+        assert_eq!(
+            broker_setting("log.retention.minutes")
+                .unwrap()
+                .parse("0")
+                .unwrap_err()
+                .to_string(),
+            "Invalid value 0 for configuration log.retention.minutes: Value must be unlimited (-1) or, greater than or \
+             equal to 1"
+        );
         assert_eq!(
             topic_error("cleanup.policy", "delete,delete"),
             "Configuration 'cleanup.policy' values must not be duplicated."

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::Context;
 use crate::ids::{BrokerId, DirectoryId};
 use crate::metadata::config::topic_setting;
-use crate::metadata::image::{ConfigResource, MetadataImage};
+use crate::metadata::image::{ConfigMap, ConfigResource, MetadataImage};
 use crate::metadata::records::{PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord};
 use crate::metadata::topics::{NO_LEADER, NO_LEADER_CHANGE, NO_RECOVERY_CHANGE, RECOVERING, TopicImage};
 
@@ -62,13 +62,13 @@ pub(super) struct TopicRules {
 
 impl TopicRules {
     pub(super) fn of(context: &Context<'_>, topic: &TopicImage) -> Self {
+        let none = ConfigMap::new();
         let overrides = context
             .image
             .config(&ConfigResource::topic(&*topic.name))
-            .cloned()
-            .unwrap_or_default();
+            .unwrap_or(&none);
         let config = context.config();
-        let text = |name| topic_setting(name).and_then(|setting| config.effective_topic_text(setting, &overrides).0);
+        let text = |name| topic_setting(name).and_then(|setting| config.effective_topic_text(setting, overrides).0);
         let min_isr = text("min.insync.replicas").and_then(|text| text.trim().parse().ok());
         let unclean = text("unclean.leader.election.enable");
         let replicas = topic

@@ -1,7 +1,7 @@
 //! Logs, and the defaults of topics.
 
 use crate::metadata::config::check::Check::{
-    Any, AtLeast, Between, Distinct, GzipLevel, ListOf, NonEmptyDistinct, OneOf, Within,
+    Any, AtLeast, Between, Distinct, GzipLevel, ListOf, NonEmptyDistinct, OneOf, Retention, Within,
 };
 use crate::metadata::config::setting::Effect::{Ignored, Live, Start};
 use crate::metadata::config::setting::SettingType::{Boolean, Double, Int, List, Long, String};
@@ -46,13 +46,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     s("log.preallocate", Boolean, "false", Any, ClusterWide, Live, "Preallocate segment files."),
     s("log.retention.bytes", Long, "-1", Any, ClusterWide, Live, "How much of a partition to keep; -1 is all."),
     s("log.retention.check.interval.ms", Long, "300000", AtLeast(1), ReadOnly, Start, "How often logs are looked at for segments to delete, in ms."),
-    s("log.retention.hours", Int, "168", Any, ReadOnly, Start, "How long to keep records, in hours, unless given in minutes or ms."),
-    s("log.retention.minutes", Int, NULL, Any, ReadOnly, Start, "How long to keep records, in minutes, unless given in ms."),
-    s("log.retention.ms", Long, NULL, Any, ClusterWide, Live, "How long to keep records, in ms; -1 is for ever."),
+    s("log.retention.hours", Int, "168", Retention, ReadOnly, Start, "How long to keep records, in hours, unless given in minutes or ms."),
+    s("log.retention.minutes", Int, NULL, Retention, ReadOnly, Start, "How long to keep records, in minutes, unless given in ms."),
+    s("log.retention.ms", Long, NULL, Retention, ClusterWide, Live, "How long to keep records, in ms; -1 is for ever."),
     s("log.roll.hours", Int, "168", AtLeast(1), ReadOnly, Start, "Roll a segment after so long, in hours, unless given in ms."),
     s("log.roll.jitter.hours", Int, "0", AtLeast(0), ReadOnly, Start, "By how much at most to roll earlier, in hours, unless given in ms."),
-    s("log.roll.jitter.ms", Long, NULL, Any, ClusterWide, Live, "By how much at most to roll earlier, in ms."),
-    s("log.roll.ms", Long, NULL, Any, ClusterWide, Live, "Roll a segment after so long, in ms."),
+    s("log.roll.jitter.ms", Long, NULL, AtLeast(0), ClusterWide, Live, "By how much at most to roll earlier, in ms."),
+    s("log.roll.ms", Long, NULL, AtLeast(1), ClusterWide, Live, "Roll a segment after so long, in ms."),
     s("log.segment.bytes", Int, "1073741824", AtLeast(1048576), ClusterWide, Live, "The size of a segment file."),
     s("log.segment.delete.delay.ms", Long, "60000", AtLeast(0), ClusterWide, Live, "How long to wait before a deleted file is removed, in ms."),
     s("message.max.bytes", Int, "1048588", AtLeast(0), ClusterWide, Live, "The largest batch of records, after compression."),
