@@ -2,4 +2,6 @@
 //! `app`; [`outbound`] ports are called by `app` and implemented by the other adapters.
 
 pub mod inbound;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 pub mod outbound;

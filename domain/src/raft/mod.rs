@@ -7,6 +7,7 @@
 pub mod control;
 pub mod control_records;
 pub mod messages;
+pub mod snapshots;
 pub mod voters;
 
 mod connections;
