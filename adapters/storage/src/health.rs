@@ -1,5 +1,6 @@
 //! Whether a log directory can be trusted: its first failed write, fsync or read takes it offline for good.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -43,7 +44,7 @@ impl Health {
     }
 
     /// Takes the directory offline, if this is its first failure, and says so.
-    pub(crate) fn fail(&self, doing: impl std::fmt::Display, error: impl std::fmt::Display) -> StorageError {
+    pub(crate) fn fail(&self, doing: impl fmt::Display, error: impl fmt::Display) -> StorageError {
         let reason = self.failure.get_or_init(|| {
             let reason = format!("{doing}: {error}");
             tracing::error!(directory = %self.directory, %reason, "log directory goes offline");
@@ -77,11 +78,21 @@ impl Health {
 /// Turns failed I/O into an offline directory.
 pub(crate) trait OrFail<T> {
     /// Takes the directory offline on an error; `doing` says what was tried.
-    fn or_fail(self, health: &Health, doing: impl std::fmt::Display) -> Result<T, StorageError>;
+    fn or_fail(self, health: &Health, doing: impl fmt::Display) -> Result<T, StorageError>;
 }
 
-impl<T, E: std::fmt::Display> OrFail<T> for Result<T, E> {
-    fn or_fail(self, health: &Health, doing: impl std::fmt::Display) -> Result<T, StorageError> {
+impl<T, E: fmt::Display> OrFail<T> for Result<T, E> {
+    fn or_fail(self, health: &Health, doing: impl fmt::Display) -> Result<T, StorageError> {
         self.map_err(|error| health.fail(doing, error))
+    }
+}
+
+/// What was tried with which file or folder, written out only when it failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doing<'a>(pub(crate) &'static str, pub(crate) &'a Path);
+
+impl fmt::Display for Doing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, self.1.display())
     }
 }

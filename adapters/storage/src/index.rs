@@ -334,9 +334,6 @@ impl Shared {
             log.listed.store(false, Ordering::Release);
             self.take_pending(&mut batch, &log)?;
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
         self.write(batch, false)
     }
 
@@ -380,6 +377,9 @@ impl Shared {
     }
 
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), IndexError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         Ok(self.db.write_opt(batch, &options)?)
@@ -492,33 +492,54 @@ impl LogIndex {
         same.then_some(fields)
     }
 
-    /// Deletes the entries of a segment behind `position`, and all of later segments; and snapshots behind `offset`.
-    pub(crate) fn truncate(&self, segment: Offset, position: u32, offset: Offset) -> Result<(), IndexError> {
+    /// Deletes what lies behind `end`, which is at `position` of this segment: entries, later segments, and snapshots of
+    /// producers behind `snapshots_until`.
+    pub(crate) fn truncate(
+        &self,
+        segment: Offset,
+        position: u32,
+        end: Offset,
+        snapshots_until: Offset,
+    ) -> Result<(), IndexError> {
         let _guard = self.shared.writing.lock();
         let mut batch = WriteBatch::default();
         self.shared.take_pending(&mut batch, &self.queue)?;
         self.shared.write(batch, false)?;
 
         let mut batch = WriteBatch::default();
-        let (offsets, times) = (self.shared.family(OFFSETS)?, self.shared.family(TIMES)?);
         let log_id = self.queue.log_id;
-        let next_log = key(log_id.saturating_add(1), Offset::ZERO);
-        batch.delete_range_cf(offsets, key(log_id, segment.next()), next_log);
-        batch.delete_range_cf(times, key(log_id, segment.next()), next_log);
-        batch.delete_range_cf(self.shared.family(PRODUCERS)?, key(log_id, offset.next()), next_log);
-
+        for (family, from) in [(OFFSETS, segment), (TIMES, segment), (PRODUCERS, snapshots_until)] {
+            self.delete_from(&mut batch, family, from.next())?;
+        }
         // Positions ascend with offsets and with running maxima: what goes is at the end of both.
+        let offsets = self.shared.family(OFFSETS)?;
         let mut iterator = self.shared.db.raw_iterator_cf(offsets);
         iterator.seek_for_prev(key(log_id, segment.next()));
-        while let Some(entry) = self
-            .offset_entry(&iterator, segment)?
-            .filter(|entry| entry.position > position)
-        {
+        let goes = |entry: &Entry| entry.position > position || entry.offset > end;
+        while let Some(entry) = self.offset_entry(&iterator, segment)?.filter(goes) {
             batch.delete_cf(offsets, offset_key(log_id, segment, entry.offset));
-            batch.delete_cf(times, time_key(log_id, segment, entry.max_timestamp, entry.position));
+            let time_key = time_key(log_id, segment, entry.max_timestamp, entry.position);
+            batch.delete_cf(self.shared.family(TIMES)?, time_key);
             iterator.prev();
         }
         self.shared.write(batch, false)
+    }
+
+    /// Deletes all entries and snapshots.
+    pub(crate) fn clear(&self) -> Result<(), IndexError> {
+        self.truncate(Offset::NONE, 0, Offset::NONE, Offset::NONE)
+    }
+
+    /// Deletes the keys of this log from `offset` on, where there are any: every range delete slows reads down for a while.
+    fn delete_from(&self, batch: &mut WriteBatch, family: &'static str, offset: Offset) -> Result<(), IndexError> {
+        let log_id = self.queue.log_id;
+        let (from, to) = (key(log_id, offset), key(log_id.saturating_add(1), Offset::ZERO));
+        let mut iterator = self.shared.db.raw_iterator_cf(self.shared.family(family)?);
+        iterator.seek(from);
+        if iterator.key().is_some_and(|key| key < to.as_slice()) {
+            batch.delete_range_cf(self.shared.family(family)?, from, to);
+        }
+        Ok(iterator.status()?)
     }
 
     /// Deletes the entries of segments below `segment`, and snapshots below it.
@@ -546,11 +567,18 @@ impl LogIndex {
         }))
     }
 
-    /// Deletes the snapshots of the producers below `offset`.
+    /// Deletes the snapshots of the producers below `offset`; there are few.
     pub(crate) fn delete_producers_below(&self, offset: Offset) -> Result<(), IndexError> {
+        let family = self.shared.family(PRODUCERS)?;
         let mut batch = WriteBatch::default();
-        let (from, to) = (key(self.queue.log_id, Offset::ZERO), key(self.queue.log_id, offset));
-        batch.delete_range_cf(self.shared.family(PRODUCERS)?, from, to);
+        let mut iterator = self.shared.db.raw_iterator_cf(family);
+        iterator.seek(key(self.queue.log_id, Offset::ZERO));
+        let end = key(self.queue.log_id, offset);
+        while let Some(key) = iterator.key().filter(|key| *key < end.as_slice()) {
+            batch.delete_cf(family, key);
+            iterator.next();
+        }
+        iterator.status()?;
         self.shared.write(batch, false)
     }
 

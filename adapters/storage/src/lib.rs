@@ -7,6 +7,7 @@
 mod atomic_file;
 mod checkpoint;
 mod clean_shutdown;
+mod cut;
 mod deletion;
 mod directory;
 mod epochs;
@@ -25,6 +26,7 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use log::Log;
 pub use meta_properties::MetaProperties;

@@ -11,21 +11,20 @@ use ottla_domain::ids::{DirectoryId, Offset, PartitionId, Timestamp};
 use ottla_domain::log::config::LogConfig;
 use ottla_domain::log::producers::ProducerStates;
 use ottla_domain::log::retention::SegmentFacts;
-use ottla_domain::log::roll::{ActiveSegment, Incoming, should_roll};
+use ottla_domain::log::roll::{Incoming, should_roll};
 use ottla_domain::log::state::LogState;
 use ottla_domain::ports::outbound::{EncodedBatch, PartitionLog, RecordSlice, StorageError};
-use ottla_domain::record::batch::BatchHeader;
 use parking_lot::Mutex;
 
 use crate::directory::Directory;
 use crate::epochs;
 use crate::flush::SyncPoint;
-use crate::health::OrFail;
-use crate::index::{Checkpoint, Entry, LogIndex};
-use crate::recovery;
+use crate::health::{Doing, OrFail};
+use crate::index::{Checkpoint, LogIndex};
 use crate::region::Region;
 use crate::scan;
 use crate::segment::Segment;
+use crate::writer::Writer;
 
 /// Segments whose snapshots of producers are kept, the active one included.
 const SNAPSHOTS_KEPT: usize = 3;
@@ -38,67 +37,15 @@ pub struct Log {
     pub(crate) folder: PathBuf,
     pub(crate) index: LogIndex,
     itself: Weak<Log>,
-    config: ArcSwap<LogConfig>,
-    log_start: AtomicI64,
-    log_end: AtomicI64,
+    pub(crate) config: ArcSwap<LogConfig>,
+    pub(crate) log_start: AtomicI64,
+    pub(crate) log_end: AtomicI64,
     /// Ascending; never empty; the last one is active.
-    segments: ArcSwap<Vec<Arc<Segment>>>,
-    writer: Mutex<Writer>,
-    synced: SyncPoint,
+    pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) synced: SyncPoint,
     flush_queued: AtomicBool,
     deleted: AtomicBool,
-}
-
-/// What only the writer needs of the active segment.
-pub(crate) struct Writer {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) active: ActiveSegment,
-    pub(crate) entries: EntryTaker,
-}
-
-/// Decides where index entries are taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EntryTaker {
-    /// The last entry, or the segment's start.
-    pub(crate) last: Entry,
-    /// The largest timestamp of the batches so far.
-    pub(crate) max_timestamp: Timestamp,
-    /// Bytes behind the last entry.
-    pub(crate) since_entry_bytes: u32,
-}
-
-impl EntryTaker {
-    /// Goes on behind an entry.
-    pub(crate) fn behind(entry: Entry) -> EntryTaker {
-        EntryTaker {
-            last: entry,
-            max_timestamp: entry.max_timestamp,
-            since_entry_bytes: 0,
-        }
-    }
-
-    /// Takes in a batch at `position`. The entry, if any, says that the batch begins there.
-    pub(crate) fn batch(&mut self, header: &BatchHeader, position: u32, interval_bytes: u32) -> Option<Entry> {
-        let due = self.since_entry_bytes > interval_bytes;
-        let entry = due.then(|| self.take(header.base_offset, position));
-        self.since_entry_bytes = self.since_entry_bytes.saturating_add(header.size_bytes() as u32);
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
-        entry
-    }
-
-    /// An entry at a position between two batches.
-    pub(crate) fn take(&mut self, offset: Offset, position: u32) -> Entry {
-        let is_later = self.max_timestamp > self.last.max_timestamp;
-        self.last = Entry {
-            offset,
-            position,
-            max_timestamp: self.max_timestamp,
-            offset_entries: self.last.offset_entries + 1,
-            time_entries: self.last.time_entries + u32::from(is_later),
-        };
-        self.since_entry_bytes = 0;
-        self.last
-    }
 }
 
 /// What a log is made of when it is opened.
@@ -114,43 +61,6 @@ pub(crate) struct Parts {
     pub(crate) synced: Offset,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) writer: Writer,
-}
-
-impl Writer {
-    /// The writer of an empty segment.
-    pub(crate) fn new(segment: Arc<Segment>, config: &LogConfig) -> Writer {
-        let entries = EntryTaker::behind(Entry::start(segment.base_offset));
-        Writer::resume(segment, entries, None, config, Timestamp::NONE)
-    }
-
-    /// The writer of a segment that has batches; the timestamp is that of the first one.
-    pub(crate) fn resume(
-        segment: Arc<Segment>,
-        entries: EntryTaker,
-        first_timestamp: Option<Timestamp>,
-        config: &LogConfig,
-        now: Timestamp,
-    ) -> Writer {
-        Writer {
-            active: ActiveSegment {
-                base_offset: segment.base_offset,
-                size_bytes: u64::from(segment.size_bytes()),
-                created: now,
-                first_timestamp,
-                jitter_ms: config.draw_segment_jitter_ms(jitter_entropy()),
-                offset_index_entries: entries.last.offset_entries,
-                time_index_entries: entries.last.time_entries,
-            },
-            entries,
-            segment,
-        }
-    }
-}
-
-/// Not for secrets: spreads the rolls of many partitions.
-fn jitter_entropy() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(())
 }
 
 impl Log {
@@ -173,11 +83,12 @@ impl Log {
         })
     }
 
-    fn doing(&self, what: &str) -> String {
-        format!("{what} {}", self.folder.display())
+    /// What to say when it fails.
+    pub(crate) fn doing<'a>(&'a self, what: &'static str) -> Doing<'a> {
+        Doing(what, &self.folder)
     }
 
-    fn set_log_end(&self, offset: Offset) {
+    pub(crate) fn set_log_end(&self, offset: Offset) {
         self.log_end.store(offset.0, Ordering::Release);
     }
 
@@ -229,13 +140,13 @@ impl Log {
         })
     }
 
-    fn store_recovery_point(&self, offset: Offset) -> Result<(), StorageError> {
+    pub(crate) fn store_recovery_point(&self, offset: Offset) -> Result<(), StorageError> {
         self.index
             .put_checkpoint(Checkpoint::RecoveryPoint, offset)
             .or_fail(&self.directory.health, "writing a recovery point")
     }
 
-    fn sync_segments(&self, segments: &[Arc<Segment>], from: Offset) -> Result<(), StorageError> {
+    pub(crate) fn sync_segments(&self, segments: &[Arc<Segment>], from: Offset) -> Result<(), StorageError> {
         let health = &self.directory.health;
         health.check()?;
         let dirty = segments.iter().filter(|segment| segment.end_offset() > from);
@@ -250,16 +161,16 @@ impl Log {
     }
 
     /// The segments from the one that may hold `offset` on.
-    fn segments_from(segments: &[Arc<Segment>], offset: Offset) -> &[Arc<Segment>] {
+    pub(crate) fn segments_from(segments: &[Arc<Segment>], offset: Offset) -> &[Arc<Segment>] {
         let after = segments.partition_point(|segment| segment.base_offset <= offset);
         segments.get(after.saturating_sub(1)..).unwrap_or_default()
     }
 
-    fn interval_bytes(&self) -> u32 {
+    pub(crate) fn interval_bytes(&self) -> u32 {
         self.config.load().index_interval_bytes
     }
 
-    fn out_of_range(&self, offset: Offset) -> StorageError {
+    pub(crate) fn out_of_range(&self, offset: Offset) -> StorageError {
         StorageError::OutOfRange {
             offset,
             log_start: self.log_start_offset(),
@@ -271,22 +182,6 @@ impl Log {
         segment
             .max_timestamp(&self.index)
             .or_fail(&self.directory.health, self.doing("reading a segment of"))
-    }
-
-    /// Takes segments out of the log and their files to the trash.
-    fn discard(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
-        let health = &self.directory.health;
-        let delay_ms = self.config.load().file_delete_delay_ms;
-        for segment in segments {
-            let deleted = segment
-                .mark_deleted(&self.folder)
-                .or_fail(health, self.doing("renaming a segment of"))?;
-            self.directory.trash.add(deleted, delay_ms);
-        }
-        if !segments.is_empty() {
-            crate::atomic_file::sync_folder(&self.folder).or_fail(health, self.doing("syncing"))?;
-        }
-        Ok(())
     }
 
     /// Snapshots the producers at the log's end, and indexes the end of the active segment: the next start has nothing to
@@ -322,6 +217,29 @@ impl Log {
 
     pub(crate) fn delete_delay_ms(&self) -> i64 {
         self.config.load().file_delete_delay_ms
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    /// Lets writes and syncs of the active segment fail.
+    pub(crate) fn replace_active_file(&self, file: std::fs::File) {
+        let mut writer = self.writer.lock();
+        let active = &writer.segment;
+        let broken = Segment::new(
+            file,
+            active.base_offset,
+            active.size_bytes(),
+            active.end_offset(),
+            None,
+            true,
+        );
+        let broken = Arc::new(broken);
+        let mut segments = Vec::clone(&self.segments.load());
+        segments.pop();
+        segments.push(Arc::clone(&broken));
+        self.segments.store(Arc::new(segments));
+        writer.segment = broken;
     }
 }
 
@@ -543,119 +461,15 @@ impl PartitionLog for Log {
     }
 
     fn advance_log_start(&self, log_start: Offset) -> Result<(), StorageError> {
-        let health = &self.directory.health;
-        health.check()?;
-        let _writer = self.writer.lock();
-        if log_start <= self.log_start_offset() {
-            return Ok(());
-        }
-        if log_start > self.log_end_offset() {
-            return Err(self.out_of_range(log_start));
-        }
-        let segments = self.segments.load_full();
-        let kept = Log::segments_from(&segments, log_start);
-        let gone = segments.get(..segments.len() - kept.len()).unwrap_or_default();
-        let is_inside = kept.first().is_some_and(|first| first.base_offset < log_start);
-        self.index
-            .put_log_start(log_start)
-            .or_fail(health, "writing a log start offset")?;
-        self.directory
-            .checkpoint_log_start(&self.topic, self.partition, is_inside.then_some(log_start))?;
-        self.log_start.store(log_start.0, Ordering::Release);
-        self.segments.store(Arc::new(kept.to_vec()));
-        self.discard(gone)?;
-        if let Some(first) = kept.first().filter(|_| !gone.is_empty()) {
-            self.index
-                .delete_below(first.base_offset)
-                .or_fail(health, "deleting index entries")?;
-        }
-        Ok(())
+        self.cut_head(log_start)
     }
 
     fn truncate(&self, end: Offset, state: &mut LogState) -> Result<(), StorageError> {
-        let health = &self.directory.health;
-        health.check()?;
-        if end <= self.log_start_offset() {
-            return self.replace_all(end, state);
-        }
-        if end >= self.log_end_offset() {
-            state.epochs.truncate_from_end(end.min(self.log_end_offset()));
-            return self.store_epochs(state);
-        }
-        let _cutting = self.directory.cutting.read();
-        let mut writer = self.writer.lock();
-        self.synced.exclusively(|synced| {
-            let segments = self.segments.load_full();
-            let cut_count = Log::segments_from(&segments, end).len();
-            let kept = segments.get(..=segments.len() - cut_count).unwrap_or_default();
-            let gone = segments.get(kept.len()..).unwrap_or_default();
-            let Some(active) = kept.last() else {
-                return Ok(synced);
-            };
-            let located = active.locate(&self.index, end, self.interval_bytes());
-            let (end, position) = match located.or_fail(health, self.doing("reading"))? {
-                Ok(batch) => (batch.base_offset.min(end), batch.position),
-                Err(position) => (end, position),
-            };
-            let synced = synced.min(end);
-            self.directory
-                .lower_recovery_point(&self.topic, self.partition, synced)?;
-            self.store_recovery_point(synced)?;
-            self.index
-                .truncate(active.base_offset, position, end)
-                .or_fail(health, "deleting index entries")?;
-
-            self.set_log_end(end);
-            self.segments.store(Arc::new(kept.to_vec()));
-            self.discard(gone)?;
-            active.truncate(position).or_fail(health, self.doing("truncating"))?;
-            let resumed = recovery::resume(
-                active,
-                &self.index,
-                position,
-                end,
-                &self.config.load(),
-                writer.active.created,
-            );
-            *writer = resumed.or_fail(health, self.doing("reading"))?;
-            let producers = recovery::producers_at(&self.index, kept, self.log_start_offset(), end);
-            state.truncate_to(end, producers.or_fail(health, self.doing("reading"))?);
-            Ok(synced)
-        })?;
-        drop(writer);
-        self.store_epochs(state)
+        self.cut_tail(end, state)
     }
 
     fn replace_all(&self, start: Offset, state: &mut LogState) -> Result<(), StorageError> {
-        let health = &self.directory.health;
-        health.check()?;
-        let _cutting = self.directory.cutting.read();
-        let mut writer = self.writer.lock();
-        self.synced.exclusively(|_| {
-            self.directory
-                .lower_recovery_point(&self.topic, self.partition, start)?;
-            self.store_recovery_point(start)?;
-            // A crash after this leaves an empty log, or the old one without its head.
-            self.discard(&self.segments.load())?;
-            self.index
-                .put_log_start(start)
-                .or_fail(health, "writing a log start offset")?;
-            self.directory.checkpoint_log_start(&self.topic, self.partition, None)?;
-            self.index
-                .truncate(Offset::ZERO, 0, Offset::NONE)
-                .or_fail(health, "deleting index entries")?;
-            let segment = Segment::create(&self.folder, start).or_fail(health, self.doing("making a segment in"))?;
-            let segment = Arc::new(segment);
-            self.sync_segments(std::slice::from_ref(&segment), Offset::NONE)?;
-            self.log_start.store(start.0, Ordering::Release);
-            self.set_log_end(start);
-            self.segments.store(Arc::new(vec![Arc::clone(&segment)]));
-            *writer = Writer::new(segment, &self.config.load());
-            Ok(start)
-        })?;
-        drop(writer);
-        *state = LogState::empty_at(start);
-        self.store_epochs(state)
+        self.start_again(start, state)
     }
 
     fn store_epochs(&self, state: &LogState) -> Result<(), StorageError> {

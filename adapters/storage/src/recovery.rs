@@ -20,12 +20,13 @@ use ottla_domain::record::control::EndTxnMarker;
 
 use crate::directory::Directory;
 use crate::epochs;
-use crate::health::OrFail;
+use crate::health::{Doing, OrFail};
 use crate::index::{Checkpoint, Entry, IndexError, Known, LogIndex};
-use crate::log::{EntryTaker, Log, Parts, Writer};
+use crate::log::{Log, Parts};
 use crate::partition_metadata;
 use crate::scan::{Scanned, Scanner, Step};
 use crate::segment::{self, Segment};
+use crate::writer::{EntryTaker, Writer};
 
 /// Index entries are written this many at a time while a log is scanned.
 const ENTRIES_PER_WRITE: usize = 1024;
@@ -53,7 +54,10 @@ pub(crate) fn create(target: Target, topic_id: TopicId) -> Result<OpenedLog<Log>
     let health = Arc::clone(&target.directory.health);
     health.check()?;
     let folder = target.folder();
-    let doing = format!("making {}", folder.display());
+    let making = Doing("making", &folder);
+    if folder.exists() {
+        return Err(StorageError::Refused(format!("{} exists already", folder.display())));
+    }
     let make = || {
         fs::create_dir(&folder)?;
         partition_metadata::write(&folder, topic_id)?;
@@ -63,12 +67,12 @@ pub(crate) fn create(target: Target, topic_id: TopicId) -> Result<OpenedLog<Log>
         segment.folder_synced();
         Ok::<_, io::Error>(Arc::new(segment))
     };
-    let segment = make().or_fail(&health, &doing)?;
+    let segment = make().or_fail(&health, making)?;
     let index = target
         .directory
         .index
         .create_log(&target.folder_name(), topic_id)
-        .or_fail(&health, &doing)?;
+        .or_fail(&health, making)?;
     let writer = Writer::new(Arc::clone(&segment), &target.config);
     let state = LogState::empty_at(Offset::ZERO);
     Ok(opened(
@@ -120,23 +124,23 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     let health = Arc::clone(&target.directory.health);
     health.check()?;
     let folder = target.folder();
-    let opening = || format!("opening {}", folder.display());
+    let opening = Doing("opening", &folder);
     let topic_id = partition_metadata::read(&folder)
-        .or_fail(&health, opening())?
+        .or_fail(&health, opening)?
         .unwrap_or(TopicId::ZERO);
-    let (index, past) = recall(&target, topic_id).or_fail(&health, opening())?;
-    let files = list(&target.directory, &folder).or_fail(&health, opening())?;
+    let (index, past) = recall(&target, topic_id).or_fail(&health, opening)?;
+    let files = list(&target.directory, &folder).or_fail(&health, opening)?;
 
     let first_base = files.first().map_or(Offset::ZERO, |(base, _)| *base);
     let log_start = past.log_start.unwrap_or(first_base).max(first_base);
-    let segments = open_segments(files).or_fail(&health, opening())?;
+    let segments = open_segments(files).or_fail(&health, opening)?;
 
     let mut repair = Repair {
         index: &index,
         interval_bytes: target.config.index_interval_bytes,
         recovery_point: past.recovery_point,
         replay_from: past.producers.end_offset(),
-        epochs: past.epochs,
+        epochs: past.epochs.clone(),
         producers: past.producers,
         next_offset: Offset::ZERO,
         entries_waiting: 0,
@@ -144,7 +148,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     let scan_from = repair.recovery_point.min(repair.replay_from);
     let scanned = repair
         .scan(&segments, scan_from, past.is_known)
-        .or_fail(&health, opening())?;
+        .or_fail(&health, opening)?;
     let Repair {
         mut epochs,
         mut producers,
@@ -161,7 +165,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         .split_at_checked(scanned.kept_count)
         .unwrap_or((&segments, &[]));
     for segment in gone {
-        let deleted = segment.mark_deleted(&folder).or_fail(&health, opening())?;
+        let deleted = segment.mark_deleted(&folder).or_fail(&health, opening)?;
         target.directory.trash.add(deleted, target.config.file_delete_delay_ms);
     }
     let mut segments = kept.to_vec();
@@ -175,13 +179,13 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     producers.on_log_start(log_start);
     let below = segments.partition_point(|segment| segment.end_offset() <= log_start);
     for segment in segments.drain(..below.min(segments.len().saturating_sub(1))) {
-        let deleted = segment.mark_deleted(&folder).or_fail(&health, opening())?;
+        let deleted = segment.mark_deleted(&folder).or_fail(&health, opening)?;
         target.directory.trash.add(deleted, target.config.file_delete_delay_ms);
     }
     let Some(active) = segments.last().map(Arc::clone) else {
         return restart(target, topic_id, index, segments, log_start);
     };
-    let first_timestamp = first_timestamp(&active).or_fail(&health, opening())?;
+    let first_timestamp = first_timestamp(&active).or_fail(&health, opening)?;
     let writer = Writer::resume(active, scanned.entries, first_timestamp, &target.config, now);
     let offsets = LogOffsets::new(log_start, log_end, past.high_watermark);
     let synced = past.recovery_point.clamp(log_start, log_end);
@@ -192,13 +196,13 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     };
     let opened = opened(target, topic_id, index, segments, writer, state, synced);
     if past.log_start.is_some_and(|known| known > first_base) || !past.is_known {
-        opened.log.index.put_log_start(log_start).or_fail(&health, opening())?;
+        opened.log.index.put_log_start(log_start).or_fail(&health, opening)?;
     }
     opened
         .log
         .index
         .put_epochs(&epochs::encode(&opened.state.epochs))
-        .or_fail(&health, opening())?;
+        .or_fail(&health, opening)?;
     Ok(opened)
 }
 
@@ -218,9 +222,9 @@ fn restart(
         }
         Segment::create(&folder, log_start).map(Arc::new)
     };
-    let segment = make().or_fail(&health, format_args!("making a segment in {}", folder.display()))?;
-    let truncated = index.truncate(Offset::ZERO, 0, Offset::NONE);
-    truncated.or_fail(&health, "deleting index entries")?;
+    let segment = make().or_fail(&health, Doing("making a segment in", &folder))?;
+    let cleared = index.clear().and_then(|()| index.put_epochs(&[]));
+    cleared.or_fail(&health, "deleting index entries")?;
     let writer = Writer::new(Arc::clone(&segment), &target.config);
     let state = LogState::empty_at(log_start);
     Ok(opened(target, topic_id, index, vec![segment], writer, state, log_start))
@@ -360,7 +364,7 @@ impl Repair<'_> {
             if is_indexed && number == first {
                 start = self.trusted_entry(segment, from)?;
                 self.index
-                    .truncate(segment.base_offset, start.position, self.recovery_point)?;
+                    .truncate(segment.base_offset, start.position, start.offset, self.recovery_point)?;
             }
             self.next_offset = start.offset.max(segment.base_offset);
             entries = EntryTaker::behind(start);
@@ -435,7 +439,7 @@ impl Repair<'_> {
             if let Some(entry) = entries.batch(&batch.header, position, self.interval_bytes) {
                 self.add_entry(segment, entry)?;
             }
-            if batch.header.base_offset >= self.replay_from {
+            if batch.header.last_offset() >= self.replay_from {
                 replay(&mut self.producers, &mut scanner, &batch)?;
             }
             let epoch = batch.header.partition_leader_epoch;
@@ -480,7 +484,10 @@ fn replay(producers: &mut ProducerStates, scanner: &mut Scanner<'_>, batch: &Sca
     if header.attributes.is_control() && header.has_producer_id() {
         let bytes = scanner.load(batch)?;
         let body = bytes.get(HEADER_SIZE_BYTES..).unwrap_or_default();
-        marker = EndTxnMarker::of_batch(header, body).map_err(io::Error::other)?;
+        marker = EndTxnMarker::of_batch(header, body).unwrap_or_else(|error| {
+            tracing::error!(offset = %header.base_offset, %error, "ignoring an unreadable transaction marker");
+            None
+        });
     }
     producers.replay(header, marker);
     Ok(())
@@ -506,7 +513,7 @@ pub(crate) fn producers_at(
             if batch.header.base_offset >= end {
                 break;
             }
-            if batch.header.base_offset >= from {
+            if batch.header.last_offset() >= from {
                 replay(&mut producers, &mut scanner, &batch)?;
             }
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::deletion;
 use crate::directory::Directory;
-use crate::health::{Health, OrFail};
+use crate::health::{Doing, Health, OrFail};
 use crate::index::Checkpoint;
 use crate::lock::DirectoryLock;
 use crate::log::Log;
@@ -314,7 +314,7 @@ impl LogStore for Store {
             fs::rename(&log.folder, &deleted)?;
             atomic_file::sync_folder(&directory.path)
         };
-        rename().or_fail(health, format_args!("renaming {}", log.folder.display()))?;
+        rename().or_fail(health, Doing("renaming", &log.folder))?;
         let folder_name = log.folder.file_name().unwrap_or_default().to_string_lossy();
         directory
             .index
@@ -337,7 +337,7 @@ impl LogStore for Store {
             let logs = high_watermarks
                 .iter()
                 .filter(|(log, _)| Arc::ptr_eq(&log.directory, directory));
-            result = checkpoint_directory(directory, &logs.collect::<Vec<_>>()).and(result);
+            result = checkpoint_directory(directory, &logs.cloned().collect::<Vec<_>>()).and(result);
         }
         result
     }
@@ -352,7 +352,7 @@ impl LogStore for Store {
     }
 }
 
-fn checkpoint_directory(directory: &Directory, logs: &[&(Arc<Log>, Offset)]) -> Result<(), StorageError> {
+fn checkpoint_directory(directory: &Directory, logs: &[(Arc<Log>, Offset)]) -> Result<(), StorageError> {
     directory.health.check()?;
     let _guard = directory.cutting.write();
     let checkpoints = logs.iter().flat_map(|(log, high_watermark)| {
@@ -386,10 +386,7 @@ fn close_directory(
     let high_watermarks = logs
         .iter()
         .map(|(log, state)| (Arc::clone(log), state.offsets.high_watermark()));
-    checkpoint_directory(
-        directory,
-        &high_watermarks.collect::<Vec<_>>().iter().collect::<Vec<_>>(),
-    )?;
+    checkpoint_directory(directory, &high_watermarks.collect::<Vec<_>>())?;
     directory
         .index
         .close()
@@ -438,10 +435,16 @@ fn open_directory(
         }
         work();
     });
-    match failed.into_inner() {
-        Some(error) => Err(error),
-        None => Ok(opened.into_inner()),
+    if let Some(error) = failed.into_inner() {
+        return Err(error);
     }
+    let opened = opened.into_inner();
+    // A rebuilt index so has recovery points at once.
+    let high_watermarks = opened
+        .iter()
+        .map(|opened| (Arc::clone(&opened.log), opened.state.offsets.high_watermark()));
+    checkpoint_directory(directory, &high_watermarks.collect::<Vec<_>>())?;
+    Ok(opened)
 }
 
 fn progress(directory: &Directory, remaining: usize) {

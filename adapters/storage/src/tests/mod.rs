@@ -1,6 +1,11 @@
 //! A store in a temporary folder, and batches to put in it.
 
+mod failure;
 mod log;
+mod lookup;
+mod model;
+mod recovery;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +14,7 @@ use bytes::Bytes;
 use ottla_domain::ids::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 use ottla_domain::log::config::LogConfig;
 use ottla_domain::log::state::LogState;
-use ottla_domain::ports::outbound::{EncodedBatch, LogStore, OpenedLog, PartitionLog, RecordSlice};
+use ottla_domain::ports::outbound::{EncodedBatch, LogStore, OpenedLog, PartitionLog, RecordSlice, StorageError};
 use ottla_domain::record::batch::{Batches, RecordBatch};
 use ottla_domain::record::records::BatchBuilder;
 use uuid::Uuid;
@@ -104,6 +109,17 @@ impl Fixture {
         append(&self.log, &mut self.state, records, epoch)
     }
 
+    pub(super) fn append_batch(&mut self, batch: &RecordBatch) {
+        append_batch(&self.log, &mut self.state, batch);
+    }
+
+    pub(super) fn checkpoint(&self) {
+        let high_watermark = self.state.offsets.high_watermark();
+        self.store()
+            .checkpoint(&[(Arc::clone(&self.log), high_watermark)])
+            .unwrap();
+    }
+
     pub(super) fn stop_cleanly(&mut self) {
         let logs = [(Arc::clone(&self.log), self.state.clone())];
         self.store().close(&logs, BrokerEpoch(7)).unwrap();
@@ -160,11 +176,15 @@ pub(super) fn encoded(batch: &RecordBatch) -> EncodedBatch {
 
 pub(super) fn append(log: &Log, state: &mut LogState, records: &[(i64, &str)], epoch: i32) -> RecordBatch {
     let batch = batch(log.log_end_offset(), records, epoch);
-    log.append(&[encoded(&batch)], state, NOW).unwrap();
+    append_batch(log, state, &batch);
+    batch
+}
+
+pub(super) fn append_batch(log: &Log, state: &mut LogState, batch: &RecordBatch) {
+    log.append(&[encoded(batch)], state, NOW).unwrap();
     if state.replay(&batch.header, None).epochs_changed {
         log.store_epochs(state).unwrap();
     }
-    batch
 }
 
 pub(super) fn read(log: &Log, from: i64, upper: i64, max_bytes: usize) -> RecordSlice<Region> {

@@ -1,0 +1,247 @@
+//! Coming back after a stop that was not clean, or with files missing or damaged.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use ottla_domain::ids::{ProducerEpoch, ProducerId};
+
+use super::*;
+use crate::segment;
+
+fn segment_path(fixture: &Fixture, base_offset: i64) -> PathBuf {
+    fixture.folder().join(segment::file_name(Offset(base_offset)))
+}
+
+fn flip(path: &Path, position: u64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], position).unwrap();
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_every_byte() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    let appended: Vec<_> = (0..4)
+        .map(|number| fixture.append(&[(number, "a"), (number, "b")], 0))
+        .collect();
+    let size = appended[0].bytes().len();
+    let path = segment_path(&fixture, 0);
+    let bytes = fs::read(&path).unwrap();
+    for kept in (2 * size..4 * size).rev() {
+        let stopped = fixture.stop();
+        fs::write(&path, &bytes[..kept]).unwrap();
+        fixture = Fixture::start(stopped);
+        let whole = kept / size;
+        assert_eq!(fixture.log.log_end_offset(), Offset(2 * whole as i64), "{kept} bytes");
+        assert_eq!(fixture.state.offsets.log_end(), fixture.log.log_end_offset());
+        assert_eq!(fixture.read_from(0), appended[..whole]);
+        assert_eq!(fs::metadata(&path).unwrap().len() as usize, whole * size);
+    }
+    let again = fixture.append(&[(9, "again")], 0);
+    assert_eq!(fixture.restart().read_from(4), [again]);
+}
+
+#[test]
+fn the_log_is_cut_before_a_damaged_batch() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    let appended: Vec<_> = (0..3)
+        .map(|number| fixture.append(&[(number, "a"), (number, "b")], 0))
+        .collect();
+    let size = appended[0].bytes().len();
+    let path = segment_path(&fixture, 0);
+    let bytes = fs::read(&path).unwrap();
+    // The base offset and the leader epoch are not covered by the CRC.
+    for position in (8..size).filter(|position| !(12..16).contains(position)) {
+        let stopped = fixture.stop();
+        fs::write(&path, &bytes).unwrap();
+        flip(&path, (size + position) as u64);
+        fixture = Fixture::start(stopped);
+        assert_eq!(fixture.read_from(0), appended[..1], "byte {position}");
+    }
+    let stopped = fixture.stop();
+    let mut zeros = bytes.clone();
+    zeros.resize(2 * bytes.len(), 0);
+    fs::write(&path, zeros).unwrap();
+    let mut fixture = Fixture::start(stopped);
+    assert_eq!(fixture.read_from(0), appended);
+
+    let repeated = batch(Offset(4), &[(9, "an offset that was there")], 0);
+    let stopped = fixture.stop();
+    fs::write(&path, [bytes.as_slice(), repeated.bytes()].concat()).unwrap();
+    fixture = Fixture::start(stopped);
+    assert_eq!(fixture.read_from(0), appended);
+}
+
+#[test]
+fn segments_behind_a_damaged_batch_go() {
+    let mut fixture = Fixture::new(small());
+    for number in 0..40 {
+        fixture.append(&[(number, &values(200))], 0);
+    }
+    let bases: Vec<_> = fixture
+        .log
+        .segments()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect();
+    let (second, third) = (bases[1], bases[2]);
+    let path = segment_path(&fixture, second.0);
+    let stopped = fixture.stop();
+    // Without the index nothing is believed to be synced.
+    fs::remove_dir_all(stopped.0.path().join("data0/.ottla")).unwrap();
+    flip(&path, fs::metadata(&path).unwrap().len() - 1);
+    let fixture = Fixture::start(stopped);
+    assert_eq!(fixture.log.log_end_offset(), Offset(third.0 - 1));
+    let left: Vec<_> = fixture
+        .log
+        .segments()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect();
+    assert_eq!(left, bases[..2]);
+    assert!(!segment_path(&fixture, third.0).exists());
+}
+
+#[test]
+fn recovery_begins_at_the_recovery_point() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    fixture.append(&[(1, "synced")], 0);
+    assert_eq!(fixture.log.sync().unwrap(), Offset(1));
+    fixture.append(&[(2, "not synced")], 0);
+    fixture.checkpoint();
+    assert_eq!(fixture.log.synced_offset(), Offset(1));
+    let points = fs::read_to_string(fixture.path().join("recovery-point-offset-checkpoint")).unwrap();
+    assert_eq!(points, "0\n1\norders 0 1\n");
+
+    let path = segment_path(&fixture, 0);
+    let stopped = fixture.stop();
+    flip(&path, 65);
+    let fixture = Fixture::start(stopped);
+    // As in Kafka, what was synced is not read again; clients check the CRC.
+    assert_eq!(fixture.log.log_end_offset(), Offset(2));
+    assert_eq!(fixture.log.synced_offset(), Offset(1));
+
+    let stopped = fixture.stop();
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(10)
+        .unwrap();
+    let mut fixture = Fixture::start(stopped);
+    assert_eq!(
+        (fixture.log.log_end_offset(), fixture.log.synced_offset()),
+        (Offset(0), Offset(0))
+    );
+    // The recovery point fell with the log's end: what comes now is checked.
+    fixture.append(&[(3, "damaged below")], 0);
+    let stopped = fixture.stop();
+    flip(&path, 65);
+    assert_eq!(Fixture::start(stopped).log.log_end_offset(), Offset(0));
+}
+
+#[test]
+fn deleted_records_stay_deleted_without_the_index() {
+    for inside_a_segment in [true, false] {
+        let mut fixture = Fixture::new(small());
+        for number in 0..40 {
+            fixture.append(&[(number, &values(200))], number as i32 / 10);
+        }
+        let second = fixture.log.segments()[1].base_offset;
+        let log_start = Offset(second.0 + i64::from(inside_a_segment));
+        fixture.log.advance_log_start(log_start).unwrap();
+        assert_eq!(fixture.log.segments()[0].base_offset, second);
+
+        let stopped = fixture.stop();
+        fs::remove_dir_all(stopped.0.path().join("data0/.ottla")).unwrap();
+        let fixture = Fixture::start(stopped);
+        assert_eq!(fixture.log.log_start_offset(), log_start);
+        assert_eq!(fixture.state.offsets.log_start(), log_start);
+        assert!(matches!(
+            fixture.log.read(Offset(log_start.0 - 1), Offset(40), 10, true),
+            Err(StorageError::OutOfRange { .. })
+        ));
+        assert_eq!(fixture.state.epochs.entries().len(), 4);
+        assert_eq!(fixture.restart().log.log_start_offset(), log_start);
+    }
+}
+
+#[test]
+fn a_log_whose_records_were_lost_behind_its_start_begins_there_again() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    for number in 0..4 {
+        fixture.append(&[(number, "a")], 0);
+    }
+    fixture.log.advance_log_start(Offset(3)).unwrap();
+    let path = segment_path(&fixture, 0);
+    let stopped = fixture.stop();
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(10)
+        .unwrap();
+    let mut fixture = Fixture::start(stopped);
+    assert_eq!(
+        (fixture.log.log_start_offset(), fixture.log.log_end_offset()),
+        (Offset(3), Offset(3))
+    );
+    let appended = fixture.append(&[(1, "b")], 5);
+    assert_eq!(fixture.restart().read_from(3), [appended]);
+}
+
+#[test]
+fn the_index_is_made_again_when_it_is_damaged_or_old_and_refused_when_it_is_newer() {
+    let mut fixture = Fixture::new(small());
+    let appended: Vec<_> = (0..40)
+        .map(|number| fixture.append(&[(number, &values(200))], 0))
+        .collect();
+    let index = fixture.path().join(".ottla");
+    let damage: [&dyn Fn(); 5] = [
+        &|| fs::write(index.join("db/CURRENT"), "nonsense\n").unwrap(),
+        &|| fs::remove_file(index.join("format-version")).unwrap(),
+        &|| fs::write(index.join("format-version"), "0\n").unwrap(),
+        &|| fs::write(index.join("format-version"), "?").unwrap(),
+        &|| fs::remove_dir_all(index.join("db")).unwrap(),
+    ];
+    for damage in damage {
+        fixture.stop_cleanly();
+        let stopped = fixture.stop();
+        damage();
+        fixture = Fixture::start(stopped);
+        assert_eq!(fixture.read_from(0), appended);
+        let found = fixture.log.find_by_timestamp(Timestamp(23), Offset(40)).unwrap();
+        assert_eq!(found.as_ref(), Some(appended[23].bytes()));
+    }
+    let stopped = fixture.stop();
+    fs::write(index.join("format-version"), "2\n").unwrap();
+    let config = store_config(vec![stopped.0.path().join("data0")]);
+    let refusal = Store::open(&config).err().unwrap().to_string();
+    assert!(
+        refusal.contains(".ottla") && refusal.contains("format version 2"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn producers_come_back_from_snapshots_and_batches() {
+    let mut fixture = Fixture::new(small());
+    for number in 0..30 {
+        let mut builder = BatchBuilder::new(Offset(number));
+        builder.producer_id = ProducerId(number % 3);
+        builder.producer_epoch = ProducerEpoch(2);
+        builder.base_sequence = (number / 3) as i32;
+        builder.append(Timestamp(number), None, Some(values(200).as_bytes()));
+        fixture.append_batch(&builder.build());
+    }
+    let producers = fixture.state.producers.clone();
+    let fixture = fixture.restart();
+    for (id, expected) in producers.iter() {
+        let found = fixture.state.producers.get(id).unwrap();
+        assert_eq!(found.batches().last(), expected.batches().last());
+        assert_eq!(found.epoch(), expected.epoch());
+    }
+    assert_eq!(fixture.state.producers.end_offset(), Offset(30));
+}

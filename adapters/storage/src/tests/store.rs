@@ -1,0 +1,193 @@
+//! Directories: who may use them, what is in them, and how logs leave them.
+
+use std::fs;
+
+use ottla_domain::ids::Mono;
+
+use super::*;
+
+fn refusal(config: &StoreConfig) -> String {
+    match Store::open(config).map(|_| ()) {
+        Err(StorageError::Refused(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_directory_of_another_process_cluster_or_node_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let config = store_config(vec![format(root.path(), 0)]);
+    let other_node = StoreConfig {
+        node_id: BrokerId(2),
+        ..config.clone()
+    };
+    assert!(refusal(&other_node).contains("node.id=1"));
+    let other_cluster = StoreConfig {
+        cluster_id: "other".to_owned(),
+        ..config.clone()
+    };
+    assert!(refusal(&other_cluster).contains("cluster.id=MkU3OEVBNTcwNTJENDM2Qg"));
+
+    let store = Store::open(&config).unwrap();
+    assert!(refusal(&config).contains("is in use"));
+    drop(store);
+    Store::open(&config).unwrap();
+
+    let unformatted = store_config(vec![root.path().join("data9")]);
+    assert!(refusal(&unformatted).contains("is not formatted"));
+}
+
+#[test]
+fn only_a_clean_stop_leaves_its_broker_epoch() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    assert_eq!(fixture.store().previous_broker_epoch(), BrokerEpoch::UNKNOWN);
+    fixture.stop_cleanly();
+    let fixture = fixture.restart();
+    assert_eq!(fixture.store().previous_broker_epoch(), BrokerEpoch(7));
+    assert_eq!(fixture.restart().store().previous_broker_epoch(), BrokerEpoch::UNKNOWN);
+}
+
+#[test]
+fn a_deleted_log_is_gone_at_once_and_its_files_later() {
+    let mut fixture = Fixture::new(small());
+    for number in 0..40 {
+        fixture.append(&[(number, &values(200))], 3);
+    }
+    fixture.log.advance_log_start(Offset(9)).unwrap();
+    fixture.checkpoint();
+    fixture.store().delete(&fixture.log).unwrap();
+    assert!(!fixture.folder().exists());
+    let deleted = || {
+        let names = fs::read_dir(fixture.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with("-delete")).count()
+    };
+    assert_eq!(deleted(), 1);
+    let error = fixture
+        .log
+        .append(&[encoded(&batch(Offset(40), &[(1, "a")], 3))], &fixture.state, NOW);
+    assert!(error.is_err());
+
+    // A log of that name knows nothing of the one before, not even when the index is lost.
+    let again = fixture
+        .store()
+        .create(directory_id(0), "orders", TOPIC_ID, PartitionId(0), Arc::new(small()))
+        .unwrap();
+    assert_eq!(
+        (again.log.log_start_offset(), again.log.log_end_offset()),
+        (Offset(0), Offset(0))
+    );
+    let starts = fs::read_to_string(fixture.path().join("log-start-offset-checkpoint")).unwrap();
+    assert_eq!(starts, "0\n0\n");
+
+    let delay_ms = fixture.config.file_delete_delay_ms;
+    fixture.store().purge(Mono(0));
+    fixture.store().purge(Mono(0).plus_ms(delay_ms - 1));
+    assert_eq!(deleted(), 1);
+    fixture.store().purge(Mono(0).plus_ms(delay_ms));
+    assert_eq!(deleted(), 0);
+    assert!(fixture.folder().exists());
+}
+
+#[test]
+fn what_a_crash_left_of_deletions_is_removed_after_the_start() {
+    let fixture = Fixture::new(LogConfig::default());
+    let folder = fixture.path().join("old-0.00000000000000000000000000000abc-delete");
+    let file = fixture.folder().join("00000000000000000007.log.deleted");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("00000000000000000000.log"), "x").unwrap();
+    fs::write(&file, "x").unwrap();
+    let fixture = fixture.restart();
+    fixture.store().purge(Mono(0));
+    assert!(!folder.exists() && !file.exists());
+    assert!(fixture.folder().exists());
+}
+
+#[test]
+fn a_folder_that_was_removed_and_made_again_is_another_log() {
+    let mut fixture = Fixture::new(small());
+    for number in 0..40 {
+        fixture.append(&[(number, &values(200))], 3);
+    }
+    fixture.stop_cleanly();
+    let path = fixture.folder();
+    let stopped = fixture.stop();
+    fs::remove_dir_all(&path).unwrap();
+    let store = Store::open(&store_config(vec![stopped.0.path().join("data0")])).unwrap();
+    assert!(open_all(&store, &small()).is_empty());
+    let opened = store
+        .create(directory_id(0), "orders", TOPIC_ID, PartitionId(0), Arc::new(small()))
+        .unwrap();
+    let (log, mut state) = (opened.log, opened.state);
+    assert!(state.epochs.entries().is_empty());
+    let appended = append(&log, &mut state, &[(1, "new")], 0);
+    assert_eq!(read_from(&log, 0), [appended]);
+}
+
+#[test]
+fn unknown_folders_and_replicas_that_are_there_twice_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let open = || Store::open(&store_config(paths.clone())).unwrap();
+    let refusal = |store: Store| match store.open_all(&|_| Arc::new(LogConfig::default()), NOW).map(|_| ()) {
+        Err(StorageError::Refused(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    for path in &paths {
+        fs::create_dir(path.join("orders-0")).unwrap();
+    }
+    assert!(refusal(open()).contains("orders-0"));
+    fs::remove_dir_all(paths[1].join("orders-0")).unwrap();
+    fs::create_dir(paths[1].join("backup")).unwrap();
+    assert!(refusal(open()).contains("backup"));
+}
+
+#[test]
+fn many_logs_are_opened_at_a_time() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let store = Store::open(&store_config(paths.clone())).unwrap();
+    let create = |number: i32| {
+        let directory = directory_id(number as u128 % 2);
+        let opened = store.create(directory, "many", TOPIC_ID, PartitionId(number), Arc::new(small()));
+        let OpenedLog { log, mut state, .. } = opened.unwrap();
+        append(&log, &mut state, &[(1, &number.to_string())], 0);
+    };
+    (0..20).for_each(create);
+    drop(store);
+    let store = Store::open(&store_config(paths)).unwrap();
+    let mut opened = open_all(&store, &small());
+    opened.sort_by_key(|opened| opened.partition);
+    for (number, opened) in (0..20).zip(&opened) {
+        assert_eq!(opened.partition, PartitionId(number));
+        assert_eq!(opened.topic_id, TOPIC_ID);
+        assert_eq!(opened.log.directory(), directory_id(number as u128 % 2));
+        assert_eq!(
+            read_from(&opened.log, 0),
+            [batch(Offset(0), &[(1, &number.to_string())], 0)]
+        );
+    }
+    assert_eq!(opened.len(), 20);
+}
+
+#[test]
+fn the_metadata_log_is_opened_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        metadata_log_dir: format(root.path(), 1),
+        ..store_config(vec![format(root.path(), 0)])
+    };
+    let store = Store::open(&config).unwrap();
+    assert_eq!(store.directories().len(), 1);
+    let OpenedLog { log, mut state, .. } = store.open_metadata_log(Arc::new(small()), NOW).unwrap();
+    let appended = append(&log, &mut state, &[(1, "a")], 1);
+    assert_eq!(log.sync().unwrap(), Offset(1));
+    assert!(log.folder().ends_with("data1/__cluster_metadata-0"));
+    drop((log, store));
+    let store = Store::open(&config).unwrap();
+    assert!(open_all(&store, &small()).is_empty());
+    let opened = store.open_metadata_log(Arc::new(small()), NOW).unwrap();
+    assert_eq!(opened.topic_id.to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+    assert_eq!(read_from(&opened.log, 0), [appended]);
+}
