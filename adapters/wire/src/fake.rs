@@ -1,21 +1,28 @@
 //! A node for tests, and a client to talk to it over a real socket.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla_domain::error::{ApiError, ErrorCode};
-use ottla_domain::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, Timestamp};
-use ottla_domain::metadata::controller::Command;
+use ottla_domain::ids::{BrokerId, LeaderEpoch, Mono, Offset, PartitionId, ProducerId, Timestamp};
+use ottla_domain::metadata::config::effective::Properties;
+use ottla_domain::metadata::controller::brokers::supported_broker_features;
+use ottla_domain::metadata::controller::{Command, Controller, Settings};
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::records::{
-    BrokerEndpoint, MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+    BrokerEndpoint, ControllerEndpoint, FeatureLevelRecord, MetadataRecord, PartitionRecord, RegisterBrokerRecord,
+    RegisterControllerRecord, TopicRecord,
 };
 use ottla_domain::ports::inbound::*;
-use ottla_domain::ports::outbound::RecordSlice;
+use ottla_domain::ports::outbound::{Entropy, RecordSlice};
+use ottla_domain::raft::QuorumStatus;
+use ottla_domain::raft::messages::{ReplyResult, Request};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -42,16 +49,35 @@ pub(crate) struct FakeNode {
     pub(crate) records: Mutex<Vec<Slice>>,
     /// Topics whose creation was asked for.
     pub(crate) created: Mutex<Vec<String>>,
+    controller: Mutex<Controller>,
+    /// What was asked of the quorum, and what it will reply.
+    pub(crate) raft_requests: Mutex<Vec<Request>>,
+    pub(crate) raft_replies: Mutex<Vec<ReplyResult>>,
+    pub(crate) quorum: Mutex<Option<QuorumStatus>>,
+    properties: Properties,
 }
 
 impl Default for FakeNode {
     fn default() -> Self {
+        let properties = Properties::from([("log.segment.bytes".to_owned(), "1048576".to_owned())]);
+        let settings = Settings {
+            node_id: BrokerId(1),
+            cluster_id: "cluster".to_owned(),
+            properties: Arc::new(properties.clone()),
+            voters: BTreeSet::from([BrokerId(1)]),
+            kraft_version: 1,
+        };
         FakeNode {
             image: Mutex::new(Arc::new(image())),
             produced: Mutex::default(),
             replicated: watch::Sender::new(false),
             records: Mutex::default(),
             created: Mutex::default(),
+            controller: Mutex::new(Controller::new(image(), settings, Offset(100), Mono(0))),
+            raft_requests: Mutex::default(),
+            raft_replies: Mutex::default(),
+            quorum: Mutex::default(),
+            properties,
         }
     }
 }
@@ -60,6 +86,11 @@ impl Default for FakeNode {
 pub(crate) fn image() -> MetadataImage {
     let mut image = MetadataImage::default();
     let mut records = vec![
+        MetadataRecord::FeatureLevel(FeatureLevelRecord {
+            name: "metadata.version".to_owned(),
+            feature_level: 30,
+            ..Default::default()
+        }),
         MetadataRecord::RegisterBroker(RegisterBrokerRecord {
             broker_id: 1,
             broker_epoch: 5,
@@ -69,8 +100,19 @@ pub(crate) fn image() -> MetadataImage {
                 port: 9092,
                 ..Default::default()
             }],
+            features: supported_broker_features(),
             rack: Some("rack-a".to_owned()),
             fenced: false,
+            ..Default::default()
+        }),
+        MetadataRecord::RegisterController(RegisterControllerRecord {
+            controller_id: 1,
+            end_points: vec![ControllerEndpoint {
+                name: "CONTROLLER".to_owned(),
+                host: "controller.example.org".to_owned(),
+                port: 9093,
+                ..Default::default()
+            }],
             ..Default::default()
         }),
         MetadataRecord::Topic(TopicRecord {
@@ -205,9 +247,44 @@ impl OffsetsApi for FakeNode {
     }
 }
 
+/// Commands go to a real controller whose records count as committed at once.
 impl ControllerApi for FakeNode {
-    async fn submit<C: Command>(&self, _: C, _: i32) -> Result<C::Reply, ApiError> {
-        Err(ErrorCode::NotController.into())
+    async fn submit<C: Command>(&self, command: C, _: i32) -> Result<C::Reply, ApiError> {
+        let mut controller = self.controller.lock();
+        let outcome = controller.handle(command, Mono(0), &Counter::default()).unwrap()?;
+        let mut image = controller.image().clone();
+        image.provenance.offset = Offset(99);
+        *self.image.lock() = Arc::new(image);
+        Ok(outcome.reply)
+    }
+}
+
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+impl Entropy for Counter {
+    fn draw(&self) -> u128 {
+        u128::from(self.0.fetch_add(1, Ordering::Relaxed)) << 64 | 0x1234
+    }
+}
+
+impl ProducerIdApi for FakeNode {
+    async fn next_producer_id(&self) -> Result<ProducerId, ErrorCode> {
+        Ok(ProducerId(4000))
+    }
+}
+
+impl RaftApi for FakeNode {
+    async fn handle(&self, request: Request) -> ReplyResult {
+        self.raft_requests.lock().push(request);
+        self.raft_replies
+            .lock()
+            .pop()
+            .unwrap_or(Err(ErrorCode::RequestTimedOut))
+    }
+
+    async fn describe_quorum(&self) -> Option<QuorumStatus> {
+        self.quorum.lock().clone()
     }
 }
 
@@ -224,12 +301,42 @@ impl ViewApi for FakeNode {
         Arc::clone(&self.image.lock())
     }
 
+    fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    fn quorum_leader(&self) -> BrokerId {
+        BrokerId(1)
+    }
+
     fn kraft_version(&self) -> i16 {
         1
     }
 
     fn auto_create_topics(&self, names: Vec<String>) {
         self.created.lock().extend(names);
+    }
+
+    async fn log_directories(&self) -> Vec<LogDirectory> {
+        let replica = |partition| ReplicaOnDisk {
+            topic: "topic".into(),
+            partition: PartitionId(partition),
+            size_bytes: 100,
+            offset_lag: 0,
+        };
+        let online = LogDirectory {
+            path: "/data".into(),
+            is_offline: false,
+            total_bytes: 1000,
+            usable_bytes: 500,
+            replicas: vec![replica(0), replica(1)],
+        };
+        let offline = LogDirectory {
+            path: "/broken".into(),
+            is_offline: true,
+            ..online.clone()
+        };
+        vec![online, offline]
     }
 }
 

@@ -2,10 +2,16 @@
 
 use std::os::fd::AsFd;
 
-use ottla_domain::ports::inbound::{ControllerApi, FetchApi, OffsetsApi, ProduceApi, ViewApi};
+use ottla_domain::ports::inbound::{ControllerApi, FetchApi, OffsetsApi, ProduceApi, ProducerIdApi, RaftApi, ViewApi};
 
 /// All inbound ports on one type, so that handlers are compiled for it without dynamic dispatch. Regions of files are
 /// sent by `sendfile`, so they give access to the file.
-pub trait Node: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ControllerApi + ViewApi {}
+pub trait Node:
+    ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ProducerIdApi + ControllerApi + RaftApi + ViewApi
+{
+}
 
-impl<T: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ControllerApi + ViewApi> Node for T {}
+impl<T> Node for T where
+    T: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ProducerIdApi + ControllerApi + RaftApi + ViewApi
+{
+}

@@ -11,6 +11,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId,
 };
+use crate::metadata::config::effective::Properties;
 use crate::metadata::controller::Command;
 use crate::metadata::image::MetadataImage;
 use crate::raft;
@@ -342,12 +343,56 @@ pub trait ViewApi: Send + Sync + 'static {
     /// The metadata as this node last applied it.
     fn image(&self) -> Arc<MetadataImage>;
 
+    /// `server.properties` after overrides.
+    fn properties(&self) -> &Properties;
+
+    /// Who leads the metadata quorum, as far as this node knows; else `BrokerId::NONE`.
+    fn quorum_leader(&self) -> BrokerId;
+
     /// The level of `kraft.version`, which lives in the quorum's control records and not in the image (KIP-853).
     fn kraft_version(&self) -> i16;
 
     /// Starts to create topics that a client asked about, unless `auto.create.topics.enable` is off or their creation is
     /// under way. The names are legal. Does not wait: the client is told UNKNOWN_TOPIC_OR_PARTITION and asks again.
     fn auto_create_topics(&self, names: Vec<String>);
+
+    /// This broker's log directories in the configured order, each path absolute, with all replicas in them.
+    fn log_directories(&self) -> impl Future<Output = Vec<LogDirectory>> + Send;
+}
+
+/// A log directory of this broker (DescribeLogDirs).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDirectory {
+    /// The absolute path.
+    pub path: Arc<str>,
+    /// It failed: nothing else is known of it.
+    pub is_offline: bool,
+    /// The size of the file system (KIP-827).
+    pub total_bytes: u64,
+    /// What is left of it.
+    pub usable_bytes: u64,
+    /// The replicas that it holds.
+    pub replicas: Vec<ReplicaOnDisk>,
+}
+
+/// A replica in a log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaOnDisk {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The size of its segments.
+    pub size_bytes: u64,
+    /// How many offsets its log end lies behind the high watermark; 0 when it does not.
+    pub offset_lag: i64,
+}
+
+/// Ids for idempotent producers.
+pub trait ProducerIdApi: Send + Sync + 'static {
+    /// An id that nobody was given before, from this broker's block; COORDINATOR_LOAD_IN_PROGRESS, which producers retry,
+    /// when the controller does not give another block in time.
+    fn next_producer_id(&self) -> impl Future<Output = Result<ProducerId, ErrorCode>> + Send;
 }
 
 /// The metadata quorum, as controllers and observers see it on the controller listener.

@@ -102,7 +102,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: MetadataRequest
                 })
                 .collect(),
         )
-        .with_controller_id(controller(call.node.node_id(), sight).0.into())
+        .with_controller_id(sight.controller(call.node.node_id()).0.into())
         .with_topics(topics);
     if version >= 2 {
         response.cluster_id = Some(text(call.node.cluster_id()));
@@ -111,16 +111,6 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: MetadataRequest
         response.cluster_authorized_operations = operations::ON_CLUSTER;
     }
     response
-}
-
-/// This broker if it serves, else any other: all of them forward.
-fn controller(own: BrokerId, sight: &Sight<'_>) -> BrokerId {
-    let mut alive = sight.image.unfenced_brokers().map(|broker| BrokerId(broker.broker_id));
-    if sight.image.broker(own).is_some_and(|broker| !broker.fenced) {
-        own
-    } else {
-        alive.next().unwrap_or(BrokerId::NONE)
-    }
 }
 
 fn refuse(version: i16, request: &MetadataRequest) -> MetadataResponse {

@@ -50,6 +50,16 @@ impl Sight<'_> {
         found
     }
 
+    /// The broker that clients are told to be the controller, as all brokers forward what a controller must do: `own` if it
+    /// serves, else any other.
+    pub(super) fn controller(&self, own: BrokerId) -> BrokerId {
+        if self.image.broker(own).is_some_and(|broker| !broker.fenced) {
+            return own;
+        }
+        let first = self.image.unfenced_brokers().next();
+        first.map_or(BrokerId::NONE, |broker| BrokerId(broker.broker_id))
+    }
+
     /// True when clients of this listener can reach the broker.
     pub(super) fn is_alive(&self, broker: i32) -> bool {
         let broker = self.image.broker(BrokerId(broker));

@@ -3,20 +3,59 @@
 //! The table is the only place that says which keys and versions are served: ApiVersions, the dispatch below and the
 //! README's table come from it.
 
+mod endpoints;
+mod operations;
+#[cfg(test)]
+mod tests;
+
+#[path = "33_alter_configs.rs"]
+mod alter_configs;
 #[path = "18_api_versions.rs"]
 mod api_versions;
-mod endpoints;
+#[path = "37_create_partitions.rs"]
+mod create_partitions;
+#[path = "19_create_topics.rs"]
+mod create_topics;
+#[path = "21_delete_records.rs"]
+mod delete_records;
+#[path = "20_delete_topics.rs"]
+mod delete_topics;
+#[path = "29_describe_acls.rs"]
+mod describe_acls;
+#[path = "60_describe_cluster.rs"]
+mod describe_cluster;
+#[path = "32_describe_configs.rs"]
+mod describe_configs;
+#[path = "35_describe_log_dirs.rs"]
+mod describe_log_dirs;
+#[path = "61_describe_producers.rs"]
+mod describe_producers;
+#[path = "75_describe_topic_partitions.rs"]
+mod describe_topic_partitions;
+#[path = "43_elect_leaders.rs"]
+mod elect_leaders;
 #[path = "01_fetch.rs"]
 mod fetch;
+#[path = "10_find_coordinator.rs"]
+mod find_coordinator;
+#[path = "44_incremental_alter_configs.rs"]
+mod incremental_alter_configs;
+#[path = "22_init_producer_id.rs"]
+mod init_producer_id;
+#[path = "74_list_config_resources.rs"]
+mod list_config_resources;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
 #[path = "03_metadata.rs"]
 mod metadata;
-mod operations;
+#[path = "23_offset_for_leader_epoch.rs"]
+mod offset_for_leader_epoch;
 #[path = "00_produce.rs"]
 mod produce;
-#[cfg(test)]
-mod tests;
+#[path = "64_unregister_broker.rs"]
+mod unregister_broker;
+#[path = "57_update_features.rs"]
+mod update_features;
 
 use std::fmt::{self, Write as _};
 use std::future::Future;
@@ -26,6 +65,9 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
+use ottla_domain::error::ApiError;
+use ottla_domain::ids::BrokerId;
+use ottla_domain::metadata::controller::configs::AlterConfigs;
 use ottla_domain::record::primitives::{DecodeError, Reader};
 
 use crate::checker::{CheckError, check_request};
@@ -95,7 +137,26 @@ static APIS: &[&Api] = &[
     &fetch::API,
     &list_offsets::API,
     &metadata::API,
+    &find_coordinator::API,
     &api_versions::API,
+    &create_topics::API,
+    &delete_topics::API,
+    &delete_records::API,
+    &init_producer_id::API,
+    &offset_for_leader_epoch::API,
+    &describe_acls::API,
+    &describe_configs::API,
+    &alter_configs::API,
+    &describe_log_dirs::API,
+    &create_partitions::API,
+    &elect_leaders::API,
+    &incremental_alter_configs::API,
+    &update_features::API,
+    &describe_cluster::API,
+    &describe_producers::API,
+    &unregister_broker::API,
+    &list_config_resources::API,
+    &describe_topic_partitions::API,
 ];
 
 /// Looks an API up.
@@ -280,6 +341,9 @@ impl Head {
     }
 }
 
+/// How long an admin change may take whose request does not say: the `request.timeout.ms` of Kafka's clients.
+const DEFAULT_TIMEOUT_MS: i32 = 30_000;
+
 /// What becomes of a request.
 pub(crate) enum Answer<R> {
     /// Done.
@@ -297,9 +361,22 @@ struct Call<'a, N> {
     request: &'a Request,
 }
 
-impl<N> Call<'_, N> {
+impl<N: Node> Call<'_, N> {
     fn version(&self) -> i16 {
         self.request.version
+    }
+
+    /// The broker that received the request, if a broker did.
+    fn broker(&self) -> Option<BrokerId> {
+        (self.listener.kind == ListenerKind::Broker).then(|| self.node.node_id())
+    }
+
+    /// Changes settings; a refusal of the whole is one of each of the `count` changes.
+    async fn submit_each(&self, command: AlterConfigs, count: usize) -> Vec<Result<(), ApiError>> {
+        match self.node.submit(command, DEFAULT_TIMEOUT_MS).await {
+            Ok(results) => results.into_iter().map(|(_, result)| result).collect(),
+            Err(error) => vec![Err(error); count],
+        }
     }
 }
 
@@ -329,7 +406,26 @@ pub(crate) async fn execute<N: Node>(
         1 => fetch::handle(call).await,
         2 => answer!(list_offsets),
         3 => answer!(metadata),
+        10 => answer!(find_coordinator),
         18 => api_versions::handle(call),
+        19 => answer!(create_topics),
+        20 => answer!(delete_topics),
+        21 => answer!(delete_records),
+        22 => answer!(init_producer_id),
+        23 => answer!(offset_for_leader_epoch),
+        29 => answer!(describe_acls),
+        32 => answer!(describe_configs),
+        33 => answer!(alter_configs),
+        35 => answer!(describe_log_dirs),
+        37 => answer!(create_partitions),
+        43 => answer!(elect_leaders),
+        44 => answer!(incremental_alter_configs),
+        57 => answer!(update_features),
+        60 => answer!(describe_cluster),
+        61 => answer!(describe_producers),
+        64 => answer!(unregister_broker),
+        74 => answer!(list_config_resources),
+        75 => answer!(describe_topic_partitions),
         key => Err(Refusal::Unsupported {
             key,
             version: request.version,

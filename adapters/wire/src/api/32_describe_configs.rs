@@ -1,0 +1,103 @@
+//! DescribeConfigs: the settings of topics, of this node, and of all brokers.
+//!
+//! - Version 1: synonyms and sources (KIP-226). 3: types and documentation (KIP-569). 4: flexible.
+//! - A null list of names asks for all settings.
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::metadata::config::describe::ConfigEntry;
+use ottla_domain::metadata::config::effective::NodeConfig;
+use ottla_domain::metadata::image::{ConfigResource, ConfigResourceType};
+use ottla_domain::partitioning::names;
+
+use super::endpoints::text;
+use super::{Api, Call};
+use crate::node::Node;
+
+pub(super) static API: Api = Api::both(32, "DescribeConfigs", (1, 4), 4);
+
+pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let known = |resource: &DescribeConfigsResource| {
+        ConfigResourceType::from_number(resource.resource_type) != ConfigResourceType::Unknown
+    };
+    let all_known = request.resources.iter().all(known);
+    let results = request.resources.iter().map(|resource| {
+        let described = if all_known {
+            describe(call, resource)
+        } else {
+            Err(ErrorCode::InvalidRequest.into())
+        };
+        let response = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match described {
+            Ok(entries) => {
+                let names = resource.configuration_keys.as_deref();
+                let wanted =
+                    |entry: &ConfigEntry| names.is_none_or(|names| names.iter().any(|name| **name == *entry.name));
+                let entries = entries.into_iter().filter(wanted);
+                response.with_configs(entries.map(|entry| render(&request, entry)).collect())
+            }
+            Err(error) => response
+                .with_error_code(error.code.number())
+                .with_error_message(error.message.as_deref().map(text)),
+        }
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+fn describe<N: Node>(call: &Call<'_, N>, resource: &DescribeConfigsResource) -> Result<Vec<ConfigEntry>, ApiError> {
+    let image = &call.node.image();
+    let node = call.node.node_id();
+    let config = NodeConfig::of(image, node, call.node.properties());
+    let name = &*resource.resource_name;
+    match ConfigResourceType::from_number(resource.resource_type) {
+        ConfigResourceType::Topic => {
+            names::validate(name).map_err(|error| ErrorCode::InvalidTopicException.with(error.to_string()))?;
+            if image.topics.by_name(name).is_none() {
+                return Err(ErrorCode::UnknownTopicOrPartition.into());
+            }
+            Ok(config.describe_topic(image.config(&ConfigResource::topic(name))))
+        }
+        ConfigResourceType::Broker if name.is_empty() => Ok(config.describe_cluster_default()),
+        ConfigResourceType::Broker => {
+            let id: i32 = name.parse().map_err(|_| {
+                ErrorCode::InvalidRequest.with(format!("Broker id must be an integer, but it is: {name}"))
+            })?;
+            if id != node.0 {
+                let message = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
+                return Err(ErrorCode::InvalidRequest.with(message));
+            }
+            Ok(config.describe_broker())
+        }
+        kind => Err(ErrorCode::InvalidRequest.with(format!("Unsupported resource type: {}", kind.name()))),
+    }
+}
+
+fn render(request: &DescribeConfigsRequest, entry: ConfigEntry) -> DescribeConfigsResourceResult {
+    let synonyms = entry
+        .synonyms
+        .iter()
+        .filter(|_| request.include_synonyms)
+        .map(|synonym| {
+            DescribeConfigsSynonym::default()
+                .with_name(text(&synonym.name))
+                .with_value(synonym.value.as_deref().map(text))
+                .with_source(synonym.source.number())
+        });
+    let doc = entry.doc.filter(|_| request.include_documentation);
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_string(entry.name))
+        .with_value(entry.value.map(StrBytes::from_string))
+        .with_read_only(entry.is_read_only)
+        .with_config_source(entry.source.number())
+        .with_is_sensitive(entry.is_sensitive)
+        .with_synonyms(synonyms.collect())
+        .with_config_type(entry.kind.number())
+        .with_documentation(doc.map(StrBytes::from_static_str))
+}

@@ -1,0 +1,48 @@
+//! AlterConfigs: gives resources exactly the settings that are named; what is not named goes back to its default.
+//!
+//! - Version 2: flexible. Tools use IncrementalAlterConfigs (44).
+
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
+use ottla_domain::metadata::controller::configs::{AlterConfigs, ConfigChange, ConfigOp};
+use ottla_domain::metadata::image::{ConfigResource, ConfigResourceType};
+
+use super::endpoints::text;
+use super::{Api, Call};
+use crate::node::Node;
+
+pub(super) static API: Api = Api::both(33, "AlterConfigs", (0, 2), 2);
+
+pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let change = |resource: &kafka_protocol::messages::alter_configs_request::AlterConfigsResource| {
+        let kind = ConfigResourceType::from_number(resource.resource_type);
+        let ops = resource.configs.iter().map(|config| {
+            let value = config.value.as_ref().map(|value| value.to_string());
+            (config.name.to_string(), ConfigOp::Set, value)
+        });
+        ConfigChange {
+            resource: ConfigResource::new(kind, &*resource.resource_name),
+            resource_type: resource.resource_type,
+            ops: ops.collect(),
+        }
+    };
+    let command = AlterConfigs {
+        changes: request.resources.iter().map(change).collect(),
+        replaces_all: true,
+        validate_only: request.validate_only,
+        received_by: call.broker(),
+    };
+    let results = call.submit_each(command, request.resources.len()).await;
+    let responses = request.resources.into_iter().zip(results).map(|(resource, result)| {
+        let response = AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name);
+        match result {
+            Ok(()) => response,
+            Err(error) => response
+                .with_error_code(error.code.number())
+                .with_error_message(error.message.as_deref().map(text)),
+        }
+    });
+    AlterConfigsResponse::default().with_responses(responses.collect())
+}
