@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{LeaderEpoch, Mono, Offset};
-use ottla_domain::metadata::controller::features::Activate;
+use ottla_domain::metadata::config::effective::NodeConfig;
+use ottla_domain::metadata::controller::features::{Activate, WriteNoOp};
 use ottla_domain::metadata::controller::heartbeats::FenceExpired;
+use ottla_domain::metadata::controller::isr::{BalanceLeaders, ElectUncleanLeaders};
 use ottla_domain::metadata::controller::{Command, Controller, Settings};
 use ottla_domain::metadata::image::{ApplyError, Provenance};
 use ottla_domain::metadata::loader::ImageLoader;
@@ -16,12 +18,16 @@ use ottla_domain::metadata::records::MetadataRecord;
 use ottla_domain::ports::inbound::ControllerApi;
 use ottla_domain::ports::outbound::{Clock, MetadataLog};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info};
 
 use crate::clock::{SystemClock, SystemEntropy};
 
 /// How many commands may wait; more are answered with REQUEST_TIMED_OUT when their time is up.
 const MAILBOX_SIZE: usize = 1024;
+
+/// A timer that is off.
+const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Delivers an answer: after the commit, or an error in place of it.
 type Deliver = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
@@ -150,6 +156,27 @@ struct Actor<M> {
 
 impl<M: MetadataLog> Actor<M> {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let properties = Arc::clone(&self.settings.properties);
+        let config = NodeConfig {
+            properties: &properties,
+            dynamic: None,
+            dynamic_default: None,
+        };
+        let every = |name: &str, unit_ms: u64| {
+            let period_ms = u64::try_from(config.number(name)).unwrap_or(0).saturating_mul(unit_ms);
+            let period = if period_ms == 0 {
+                LONG
+            } else {
+                Duration::from_millis(period_ms)
+            };
+            let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let balances = config.flag("auto.leader.rebalance.enable");
+        let mut idle = every("metadata.max.idle.interval.ms", 1);
+        let mut balance = every("leader.imbalance.check.interval.seconds", 1000);
+        let mut unclean = every("unclean.leader.election.interval.ms", 1);
         loop {
             let deadline = self
                 .active
@@ -157,10 +184,16 @@ impl<M: MetadataLog> Actor<M> {
                 .and_then(|active| active.controller.next_deadline());
             let wait_ms = deadline.map_or(i64::MAX, |deadline| deadline.ms_since(self.clock.mono()) + 1);
             let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
-            match tokio::time::timeout(wait, messages.recv()).await {
-                Ok(None) => return,
-                Ok(Some(message)) => self.handle(message),
-                Err(_) => self.expire_sessions(),
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(message) => self.handle(message),
+                    None => return,
+                },
+                () = tokio::time::sleep(wait) => self.evaluate_own(FenceExpired),
+                // Consumers of the metadata log see that it is alive (KIP-835).
+                _ = idle.tick() => self.evaluate_own(WriteNoOp),
+                _ = balance.tick(), if balances => self.evaluate_own(BalanceLeaders),
+                _ = unclean.tick() => self.evaluate_own(ElectUncleanLeaders),
             }
         }
     }
@@ -297,9 +330,5 @@ impl<M: MetadataLog> Actor<M> {
     fn resign(&mut self, epoch: LeaderEpoch) {
         self.follow();
         self.log.resign(epoch);
-    }
-
-    fn expire_sessions(&mut self) {
-        self.evaluate_own(FenceExpired);
     }
 }

@@ -7,7 +7,7 @@ use ottla_domain::ids::{BrokerId, LeaderEpoch};
 use ottla_domain::metadata::image::{ApplyError, MetadataImage, Provenance};
 use ottla_domain::metadata::loader::ImageLoader;
 use ottla_domain::metadata::records::MetadataRecord;
-use ottla_domain::ports::outbound::{LogStore, MetadataEvent};
+use ottla_domain::ports::outbound::{LogStore, MetadataEvent, MetadataLog};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -36,19 +36,21 @@ pub struct Listeners<S: LogStore> {
 }
 
 /// Follows the metadata log.
-pub struct Pump<S: LogStore> {
+pub struct Pump<S: LogStore, M> {
     me: BrokerId,
     loader: ImageLoader,
     listeners: Listeners<S>,
+    log: Arc<M>,
 }
 
-impl<S: LogStore> Pump<S> {
+impl<S: LogStore, M: MetadataLog> Pump<S, M> {
     /// Begins with nothing known. `me` is this node.
-    pub fn new(me: BrokerId, listeners: Listeners<S>) -> Self {
+    pub fn new(me: BrokerId, listeners: Listeners<S>, log: Arc<M>) -> Self {
         Pump {
             me,
             loader: ImageLoader::default(),
             listeners,
+            log,
         }
     }
 
@@ -91,6 +93,7 @@ impl<S: LogStore> Pump<S> {
                     )
                     .await?;
                 }
+                MetadataEvent::SnapshotDue => self.snapshot(),
                 MetadataEvent::Leader {
                     epoch,
                     leader,
@@ -109,6 +112,17 @@ impl<S: LogStore> Pump<S> {
             }
         }
         Ok(())
+    }
+
+    fn snapshot(&self) {
+        let image = self.loader.image();
+        let Provenance {
+            offset,
+            epoch,
+            timestamp,
+        } = image.provenance;
+        self.log
+            .snapshot(offset, epoch, timestamp, image.to_records().collect());
     }
 
     async fn apply(&mut self, records: &[MetadataRecord], provenance: Provenance) -> Result<(), ApplyError> {

@@ -1,6 +1,6 @@
 //! Ids for idempotent producers, from blocks that the controller hands out (KIP-730).
 
-use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::{BrokerEpoch, BrokerId, ProducerId};
 use ottla_domain::metadata::controller::producer_ids::{AllocateProducerIds, ProducerIdBlock};
 use ottla_domain::ports::inbound::ControllerApi;
@@ -22,7 +22,7 @@ impl ProducerIds {
         broker: BrokerId,
         broker_epoch: BrokerEpoch,
         controller: &C,
-    ) -> Result<ProducerId, ApiError> {
+    ) -> Result<ProducerId, ErrorCode> {
         let mut block = self.block.lock().await;
         if let Some(id) = block.as_mut().and_then(take) {
             return Ok(id);
@@ -34,7 +34,7 @@ impl ProducerIds {
         block
             .as_mut()
             .and_then(take)
-            .ok_or_else(|| ErrorCode::CoordinatorLoadInProgress.into())
+            .ok_or(ErrorCode::CoordinatorLoadInProgress)
     }
 }
 

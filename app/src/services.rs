@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use ottla_domain::error::ApiError;
-use ottla_domain::ids::BrokerId;
+use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::ids::{BrokerId, ProducerId};
+use ottla_domain::metadata::config::effective::Properties;
 use ottla_domain::metadata::controller::Command;
 use ottla_domain::metadata::image::MetadataImage;
-use ottla_domain::ports::inbound::{ControllerApi, ViewApi};
+use ottla_domain::ports::inbound::{ControllerApi, LogDirectory, ProducerIdApi, ViewApi};
 use ottla_domain::ports::outbound::LogStore;
+use tokio::sync::watch;
 
 use crate::auto_creation::AutoCreation;
 use crate::broker::Broker;
 use crate::controller::ControllerHandle;
+use crate::lifecycle::BrokerState;
+use crate::metadata::QuorumLeader;
+use crate::producer_ids::ProducerIds;
 
 /// All services of the node.
 pub struct Services<S: LogStore> {
@@ -21,6 +26,12 @@ pub struct Services<S: LogStore> {
     pub controller: ControllerHandle,
     /// Makes topics that clients ask about.
     pub auto_creation: AutoCreation,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
+    /// How far the broker has come.
+    pub broker_state: watch::Receiver<BrokerState>,
+    /// Who leads the metadata quorum.
+    pub leader: watch::Receiver<QuorumLeader>,
     /// The cluster's id.
     pub cluster_id: Arc<str>,
     /// The level of `kraft.version`.
@@ -42,6 +53,21 @@ impl<S: LogStore> ViewApi for Services<S> {
         &self.cluster_id
     }
 
+    fn properties(&self) -> &Properties {
+        self.broker.settings().properties()
+    }
+
+    fn quorum_leader(&self) -> BrokerId {
+        self.leader.borrow().leader.unwrap_or(BrokerId::NONE)
+    }
+
+    async fn log_directories(&self) -> Vec<LogDirectory> {
+        let broker = Arc::clone(&self.broker);
+        tokio::task::spawn_blocking(move || broker.log_directories())
+            .await
+            .unwrap_or_default()
+    }
+
     fn image(&self) -> Arc<MetadataImage> {
         self.broker.image()
     }
@@ -52,5 +78,12 @@ impl<S: LogStore> ViewApi for Services<S> {
 
     fn auto_create_topics(&self, names: Vec<String>) {
         self.auto_creation.create(&self.broker, &self.controller, names);
+    }
+}
+
+impl<S: LogStore> ProducerIdApi for Services<S> {
+    async fn next_producer_id(&self) -> Result<ProducerId, ErrorCode> {
+        let epoch = self.broker_state.borrow().epoch();
+        self.producer_ids.next(self.broker.id, epoch, &self.controller).await
     }
 }

@@ -16,20 +16,24 @@ impl<S: LogStore> Broker<S> {
     /// Runs until the task is dropped.
     pub async fn maintain(self: Arc<Self>) {
         let settings = &self.settings;
+        let now = tokio::time::Instant::now();
         let every = |interval_ms: u64| {
             let period = Duration::from_millis(interval_ms.max(1));
-            let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+            let first = Duration::from_millis(interval_ms.clamp(1, settings.initial_task_delay_ms.max(1)));
+            let mut interval = tokio::time::interval_at(now + first, period);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval
         };
         let mut retention = every(settings.retention_check_interval_ms);
         let mut checkpoints = every(settings.checkpoint_interval_ms);
         let mut producers = every(settings.producer_expiration_check_interval_ms);
+        let mut flushes = every(settings.flush_check_interval_ms);
         let mut purges = tokio::time::interval(PURGE_INTERVAL);
         loop {
             let task: fn(&Self) = tokio::select! {
                 _ = retention.tick() => Self::apply_retention,
                 _ = checkpoints.tick() => Self::checkpoint,
+                _ = flushes.tick() => Self::flush,
                 _ = producers.tick() => Self::expire_producers,
                 _ = purges.tick() => |broker| broker.store.purge(broker.tools.clock.mono()),
             };
@@ -57,6 +61,15 @@ impl<S: LogStore> Broker<S> {
             .load()
             .online()
             .for_each(|partition| partition.expire_producers(now, expiration_ms));
+    }
+
+    /// Syncs the logs whose `flush.ms` has passed.
+    fn flush(&self) {
+        let now = self.tools.clock.mono();
+        self.partitions
+            .load()
+            .online()
+            .for_each(|partition| partition.flush_when_due(now));
     }
 
     fn checkpoint(&self) {

@@ -11,13 +11,15 @@ mod settings;
 mod table;
 mod waiters;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use ottla_domain::ids::{BrokerId, DirectoryId, Offset};
 use ottla_domain::metadata::image::MetadataImage;
-use ottla_domain::ports::outbound::{LogStore, PartitionLog};
+use ottla_domain::ports::inbound::{LogDirectory, ReplicaOnDisk};
+use ottla_domain::ports::outbound::{DirectoryFacts, LogStore, PartitionLog};
 use ottla_domain::record::compression::Compression;
 
 use self::sessions::Sessions;
@@ -108,6 +110,33 @@ impl<S: LogStore> Broker<S> {
             .filter(|facts| facts.offline.is_some())
             .map(|facts| facts.id)
             .collect()
+    }
+
+    /// The log directories and what lies in them. Blocks on the disk.
+    pub fn log_directories(&self) -> Vec<LogDirectory> {
+        let mut replicas: HashMap<DirectoryId, Vec<ReplicaOnDisk>> = HashMap::new();
+        for partition in self.partitions.load().online() {
+            let log = partition.log();
+            let replica = ReplicaOnDisk {
+                topic: Arc::clone(&partition.topic),
+                partition: partition.id,
+                size_bytes: log.segments().iter().map(|segment| segment.size_bytes).sum(),
+                offset_lag: partition
+                    .high_watermark()
+                    .0
+                    .saturating_sub(log.log_end_offset().0)
+                    .max(0),
+            };
+            replicas.entry(log.directory()).or_default().push(replica);
+        }
+        let describe = |facts: DirectoryFacts| LogDirectory {
+            path: facts.path,
+            is_offline: facts.offline.is_some(),
+            total_bytes: facts.total_bytes,
+            usable_bytes: facts.usable_bytes,
+            replicas: replicas.remove(&facts.id).unwrap_or_default(),
+        };
+        self.store.directories().into_iter().map(describe).collect()
     }
 
     /// The log directories.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ottla_domain::error::{ApiError, ErrorCode};
-use ottla_domain::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
+use ottla_domain::ids::{BrokerId, LeaderEpoch, Mono, Offset, PartitionId, ProducerId, Timestamp, TopicId};
 use ottla_domain::log::AppendOrigin;
 use ottla_domain::log::config::LogConfig;
 use ottla_domain::log::producers::{Checked, ProducerState};
@@ -59,6 +59,8 @@ pub(super) struct Partition<L: PartitionLog> {
     closed: AtomicBool,
     /// A sync is under way; whoever appends meanwhile is served by its next round.
     syncing: AtomicBool,
+    /// When `flush.ms` was last obeyed (`Mono`).
+    flushed: AtomicU64,
     /// The last sync failed.
     failed: AtomicBool,
 }
@@ -105,6 +107,7 @@ impl<L: PartitionLog> Partition<L> {
             closed: AtomicBool::new(false),
             syncing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            flushed: AtomicU64::new(0),
         };
         partition.publish(&partition.state.lock());
         partition
@@ -279,6 +282,10 @@ impl<L: PartitionLog> Partition<L> {
             .append(std::slice::from_ref(&batch), &state, now)
             .map_err(|error| self.refused(error.code()))?;
         state.commit(&header, update);
+        if header.next_offset().0.saturating_sub(self.log.synced_offset().0) >= config.flush_messages {
+            // `flush.messages`: the producer waits for the disk, as in Kafka.
+            self.log.sync().map_err(|error| self.refused(error.code()))?;
+        }
         if self.durability == Durability::None {
             self.advance_high_watermark(&mut state);
         }
@@ -381,6 +388,15 @@ impl<L: PartitionLog> Partition<L> {
             if outcome.is_err() || self.log.synced_offset() >= self.log.log_end_offset() {
                 return;
             }
+        }
+    }
+
+    /// Syncs when the last time this was done is `flush.ms` ago. Blocks.
+    pub(super) fn flush_when_due(&self, now: Mono) {
+        let due = now.ms_since(Mono(self.flushed.load(Ordering::Relaxed))) >= self.config.load().flush_ms;
+        if due && self.log.synced_offset() < self.log.log_end_offset() {
+            self.flushed.store(now.0, Ordering::Relaxed);
+            self.sync();
         }
     }
 

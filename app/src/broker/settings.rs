@@ -20,6 +20,10 @@ pub struct BrokerSettings {
     pub(super) retention_check_interval_ms: u64,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub(super) checkpoint_interval_ms: u64,
+    /// `log.flush.scheduler.interval.ms`: how often `flush.ms` is looked at; never, by default.
+    pub(super) flush_check_interval_ms: u64,
+    /// `log.initial.task.delay.ms`.
+    pub(super) initial_task_delay_ms: u64,
     /// `producer.id.expiration.check.interval.ms`.
     pub(super) producer_expiration_check_interval_ms: u64,
 }
@@ -39,6 +43,8 @@ impl BrokerSettings {
                 .unwrap_or(0),
             retention_check_interval_ms: interval_ms("log.retention.check.interval.ms"),
             checkpoint_interval_ms: interval_ms("log.flush.offset.checkpoint.interval.ms"),
+            flush_check_interval_ms: interval_ms("log.flush.scheduler.interval.ms"),
+            initial_task_delay_ms: interval_ms("log.initial.task.delay.ms"),
             producer_expiration_check_interval_ms: interval_ms("producer.id.expiration.check.interval.ms"),
             node_id,
             properties,
