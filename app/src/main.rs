@@ -65,7 +65,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
             );
             Ok(())
         }
-        Some(Command::Format(_) | Command::Config(_)) => Ok(()),
+        Some(Command::Config(args)) => {
+            let config = load(&args.settings)?;
+            // Whoever closes the pipe early has seen enough.
+            let _ = config::explain::write(&config, &mut std::io::stdout().lock());
+            config.warnings.iter().for_each(|warning| eprintln!("ottla: {warning}"));
+            Ok(())
+        }
+        Some(Command::Format(_)) => Ok(()),
     }
 }
 

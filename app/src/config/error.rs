@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ottla_domain::metadata::config::check::InvalidValue;
+
 use super::properties::MalformedEscape;
 
 /// Why the node does not start as it is configured: exit code 2.
@@ -23,6 +25,9 @@ pub enum ConfigError {
         /// Where and what.
         error: MalformedEscape,
     },
+    /// A value that its setting does not allow, by the catalogue.
+    #[error(transparent)]
+    Setting(#[from] InvalidValue),
     /// A value that its setting does not allow.
     #[error("Invalid value {value} for configuration {name}: {reason}")]
     Invalid {

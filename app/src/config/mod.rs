@@ -1,6 +1,8 @@
 //! The configuration of a node: Kafka's names, defaults and checks.
 
+pub mod check;
 pub mod error;
+pub mod explain;
 pub mod listeners;
 pub mod node;
 pub mod properties;

@@ -1,12 +1,14 @@
 //! What start-up reads from the settings, typed and checked as Kafka's `KafkaConfig` checks it.
 
 use ottla_domain::ids::BrokerId;
+use ottla_domain::metadata::config::effective::{NodeConfig as Effective, Properties};
+use ottla_observability::logging::Format;
 
-use super::built_in;
 use super::error::ConfigError;
 use super::listeners::{Endpoint, ProtocolMap, normalised, parse_list, split_csv, split_host_port};
 use super::quorum::{self, HostPort, StaticVoter, parse_bootstrap_servers, parse_voters};
-use super::settings::Settings;
+use super::settings::{Setting, Settings};
+use super::{built_in, check};
 
 /// The name of the setting that holds what a node binds to.
 const LISTENERS: &str = "listeners";
@@ -64,10 +66,18 @@ pub struct NodeConfig {
     pub rack: Option<String>,
     /// `ottla.http.listener`; `None` when it is empty.
     pub http_listener: Option<HttpListener>,
+    /// `ottla.log.format`.
+    pub log_format: Format,
+    /// `ottla.log.level`.
+    pub log_level: String,
     /// No file was given: an empty directory is formatted on start.
     pub formats_itself: bool,
-    /// Everything that was given.
+    /// Everything that was given, and where.
     pub settings: Settings,
+    /// The same as text: the static layer under the dynamic settings.
+    pub properties: Properties,
+    /// What the author of the settings should know.
+    pub warnings: Vec<String>,
 }
 
 impl NodeConfig {
@@ -77,8 +87,17 @@ impl NodeConfig {
         if !has_file {
             built_in::fill(&mut settings)?;
         }
+        check::values(&settings)?;
         let roles = roles(&settings)?;
-        let node_id = node_id(&settings)?;
+        let node_id = node_id(&mut settings)?;
+        let properties = settings.properties();
+        let effective = Effective {
+            properties: &properties,
+            dynamic: None,
+            dynamic_default: None,
+        };
+        check::consistency(&effective)?;
+        let warnings = check::warnings(&settings, &effective);
         let controller_names: Vec<String> = split_csv(required(&settings, CONTROLLER_NAMES)?)
             .map(normalised)
             .collect();
@@ -96,7 +115,7 @@ impl NodeConfig {
         };
         let is_controllers = |endpoint: &Endpoint| controller_names.contains(&endpoint.name);
         let voters = parse_voters(settings.get(quorum::VOTERS).unwrap_or_default())?;
-        let log_dirs = log_dirs(&settings)?;
+        let log_dirs = log_dirs(&settings);
         let config = NodeConfig {
             roles,
             node_id,
@@ -125,12 +144,28 @@ impl NodeConfig {
             log_dirs,
             rack: settings.get("broker.rack").map(str::to_owned),
             http_listener: http_listener(&settings)?,
+            log_format: match settings.get("ottla.log.format") {
+                Some("json") => Format::Json,
+                _ => Format::Human,
+            },
+            log_level: settings.get("ottla.log.level").unwrap_or("info").to_owned(),
             formats_itself: !has_file,
             settings,
+            properties,
+            warnings,
         };
         config.check_quorum(&protocols)?;
         config.check_listeners()?;
         Ok(config)
+    }
+
+    /// The static settings, as the catalogue reads them.
+    pub fn effective(&self) -> Effective<'_> {
+        Effective {
+            properties: &self.properties,
+            dynamic: None,
+            dynamic_default: None,
+        }
     }
 
     /// True for a listener that serves the controller's APIs.
@@ -155,11 +190,6 @@ impl NodeConfig {
                 return inconsistent(format!(
                     "{ROLES} is broker only, so node.id {node_id} must not be among the voters of {}",
                     quorum::VOTERS
-                ));
-            }
-            if self.controller_listener_names.is_empty() {
-                return inconsistent(format!(
-                    "{CONTROLLER_NAMES} must name at least one listener when {ROLES} is broker"
                 ));
             }
             if let Some(endpoint) = self.listeners.iter().find(of_controller) {
@@ -260,52 +290,41 @@ fn required<'a>(settings: &'a Settings, name: &'static str) -> Result<&'a str, C
 
 fn roles(settings: &Settings) -> Result<Roles, ConfigError> {
     let value = required(settings, ROLES)?;
-    let mut roles = Roles {
-        broker: false,
-        controller: false,
-    };
-    for role in split_csv(value) {
-        let seen = match role {
-            "broker" => &mut roles.broker,
-            "controller" => &mut roles.controller,
-            _ => return Err(ConfigError::invalid(ROLES, value, "allowed are broker and controller")),
-        };
-        if std::mem::replace(seen, true) {
-            return Err(ConfigError::invalid(ROLES, value, format!("{role} comes twice")));
-        }
-    }
-    if !roles.broker && !roles.controller {
-        return Err(ConfigError::invalid(
-            ROLES,
-            value,
-            "allowed are broker, controller, and both",
-        ));
-    }
-    Ok(roles)
+    let has = |name: &str| split_csv(value).any(|role| role == name);
+    Ok(Roles {
+        broker: has("broker"),
+        controller: has("controller"),
+    })
 }
 
-/// `node.id`, or `broker.id`, its older name.
-fn node_id(settings: &Settings) -> Result<BrokerId, ConfigError> {
-    let read = |name: &str| {
-        let Some(value) = settings.get(name) else {
-            return Ok(None);
-        };
-        match value.parse::<i32>() {
-            Ok(id) if id >= 0 => Ok(Some(id)),
-            _ => Err(ConfigError::invalid(
-                name,
-                value,
-                "must be a number from 0 to 2147483647",
-            )),
-        }
+/// `node.id`, or `broker.id`, its older name; the one that is missing is filled in, as Kafka does.
+fn node_id(settings: &mut Settings) -> Result<BrokerId, ConfigError> {
+    const NAMES: [&str; 2] = ["node.id", "broker.id"];
+    let [given, older] = NAMES.map(|name| settings.setting(name).cloned());
+    let Some(chosen) = given.clone().or(older.clone()) else {
+        return Err(ConfigError::Missing("node.id"));
     };
-    match (read("node.id")?, read("broker.id")?) {
-        (Some(id), Some(other)) if id != other => Err(ConfigError::Inconsistent(format!(
-            "node.id is {id} and broker.id, its older name, is {other}: they must be equal, or only node.id be set"
-        ))),
-        (Some(id), _) | (None, Some(id)) => Ok(BrokerId(id)),
-        (None, None) => Err(ConfigError::Missing("node.id")),
+    let read = |setting: &Setting| match setting.value.parse::<i32>() {
+        Ok(id) if id >= 0 => Ok(BrokerId(id)),
+        _ => Err(ConfigError::invalid(
+            "node.id",
+            &setting.value,
+            "must be a number from 0 to 2147483647",
+        )),
+    };
+    let id = read(&chosen)?;
+    if let (Some(given), Some(older)) = (&given, &older)
+        && read(older)? != id
+    {
+        return Err(ConfigError::Inconsistent(format!(
+            "node.id is {} and broker.id, its older name, is {}: they must be equal, or only node.id be set",
+            given.value, older.value
+        )));
     }
+    for name in NAMES {
+        settings.set(name, &chosen.value, chosen.source.clone());
+    }
+    Ok(id)
 }
 
 fn endpoints(
@@ -374,27 +393,11 @@ fn inter_broker_listener(settings: &Settings, protocols: &ProtocolMap) -> Result
     }
 }
 
-fn log_dirs(settings: &Settings) -> Result<Vec<String>, ConfigError> {
-    let (setting, value) = match (settings.get("log.dirs"), settings.get("log.dir")) {
-        (Some(directories), _) => ("log.dirs", directories),
-        (None, Some(directories)) => ("log.dir", directories),
-        (None, None) => ("log.dir", "/tmp/kafka-logs"),
-    };
-    let mut directories: Vec<String> = Vec::new();
-    for directory in split_csv(value) {
-        if directories.iter().any(|known| known == directory) {
-            return Err(ConfigError::invalid(setting, value, format!("{directory} comes twice")));
-        }
-        directories.push(directory.to_owned());
-    }
-    if directories.is_empty() {
-        return Err(ConfigError::invalid(
-            setting,
-            value,
-            "at least one directory must be there",
-        ));
-    }
-    Ok(directories)
+fn log_dirs(settings: &Settings) -> Vec<String> {
+    let given = settings.get("log.dirs").or(settings.get("log.dir"));
+    split_csv(given.unwrap_or("/tmp/kafka-logs"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn http_listener(settings: &Settings) -> Result<Option<HttpListener>, ConfigError> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ottla_domain::metadata::config::effective::Properties;
+
 use super::error::ConfigError;
 use super::{environment, properties};
 
@@ -104,6 +106,13 @@ impl Settings {
     /// The value that was given, and who gave it.
     pub fn setting(&self, name: &str) -> Option<&Setting> {
         self.0.get(name)
+    }
+
+    /// Everything that was given, as text.
+    pub fn properties(&self) -> Properties {
+        self.iter()
+            .map(|(name, setting)| (name.to_owned(), setting.value.clone()))
+            .collect()
     }
 
     /// Everything that was given, by name.
