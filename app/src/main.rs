@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod config;
 mod controller;
+mod format;
 mod lifecycle;
 mod metadata;
 mod node;
@@ -22,6 +23,7 @@ use clap::Parser;
 
 use cli::{Cli, Command, SettingsArgs};
 use config::{ConfigError, NodeConfig, Settings};
+use format::InitialVoters;
 
 /// RocksDB and many small connections fragment glibc's heap; jemalloc gives memory back.
 #[global_allocator]
@@ -33,6 +35,8 @@ enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Format(#[from] format::FormatError),
+    #[error(transparent)]
     Node(#[from] node::NodeError),
 }
 
@@ -40,7 +44,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Config(_) => ExitCode::from(2),
-            Failure::Node(_) => ExitCode::FAILURE,
+            Failure::Format(_) | Failure::Node(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -72,7 +76,21 @@ fn run(cli: Cli) -> Result<(), Failure> {
             config.warnings.iter().for_each(|warning| eprintln!("ottla: {warning}"));
             Ok(())
         }
-        Some(Command::Format(_)) => Ok(()),
+        Some(Command::Format(args)) => {
+            let config = load_from(Some(&args.config), &args.overrides)?;
+            let format = format::Format {
+                features: format::features(args.release_version.as_deref(), &args.feature)?,
+                cluster_id: args.cluster_id,
+                ignore_formatted: args.ignore_formatted,
+                voters: match args.initial_controllers {
+                    Some(voters) => InitialVoters::Listed(voters),
+                    None if args.standalone => InitialVoters::Standalone,
+                    None if args.no_initial_controllers => InitialVoters::None,
+                    None => InitialVoters::Unsaid,
+                },
+            };
+            Ok(format.run(&config, |line| println!("{line}"))?)
+        }
     }
 }
 
