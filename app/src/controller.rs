@@ -217,7 +217,7 @@ impl<M: MetadataLog> Actor<M> {
         let records = Activate {
             in_transaction: loader.in_transaction(),
         }
-        .records(loader.image());
+        .records(loader.image(), &self.settings);
         let mut end = next_offset;
         if !records.is_empty() {
             end = next_offset.plus(i64::try_from(records.len()).unwrap_or(i64::MAX));

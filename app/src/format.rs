@@ -276,6 +276,39 @@ pub fn prepare(config: &NodeConfig) -> Result<String, FormatError> {
     }
 }
 
+/// What this node's directories were formatted to begin a cluster with. Levels of features whose promise Ottla does not
+/// keep yet, as Apache Kafka's tool writes them, are left out.
+pub fn bootstrap_records(config: &NodeConfig) -> Result<Vec<MetadataRecord>, FormatError> {
+    let directory = Path::new(&config.metadata_log_dir);
+    let Some(records) = ottla_raft::read_bootstrap(directory)? else {
+        return Ok(Activate::bootstrap_records());
+    };
+    let mut kept = Vec::with_capacity(records.len());
+    for record in records {
+        if let MetadataRecord::FeatureLevel(level) = &record {
+            let (name, level) = (level.name.as_str(), level.feature_level);
+            if name == METADATA_VERSION && level != METADATA_VERSION_LATEST {
+                return refused(format!(
+                    "{} was formatted for {METADATA_VERSION} {}; Ottla starts clusters only with {}: format it anew, \
+                     or join the cluster that it was formatted for",
+                    directory.display(),
+                    metadata_version_name(level).map_or_else(|| level.to_string(), str::to_owned),
+                    newest()
+                ));
+            }
+            if !SUPPORTED
+                .iter()
+                .any(|(known, range)| *known == name && range.contains(level))
+            {
+                warn!("not starting the cluster with {name}={level}, which Ottla does not support yet");
+                continue;
+            }
+        }
+        kept.push(record);
+    }
+    Ok(kept)
+}
+
 /// What the log directories are.
 struct Found {
     formatted: Vec<(PathBuf, MetaProperties)>,

@@ -66,6 +66,7 @@ impl Default for FakeNode {
             properties: Arc::new(properties.clone()),
             voters: BTreeSet::from([BrokerId(1)]),
             kraft_version: 1,
+            bootstrap: Arc::default(),
         };
         FakeNode {
             image: Mutex::new(Arc::new(image())),

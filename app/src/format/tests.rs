@@ -181,8 +181,32 @@ fn features_are_read_and_checked() {
     let mut format = format(InitialVoters::Standalone);
     format.features.insert("eligible.leader.replicas.version".into(), 1);
     run(&format, &config).unwrap();
-    let records = ottla_raft::read_bootstrap(&root.path().join("a")).unwrap().unwrap();
-    assert_eq!(records.len(), 2);
+    assert_eq!(bootstrap_records(&config).unwrap().len(), 2);
+}
+
+#[test]
+fn what_kafka_formatted_begins_without_what_ottla_lacks() {
+    let root = tempfile::tempdir().unwrap();
+    let config = config(root.path(), true, &[]);
+    let directory = root.path().join("a");
+    std::fs::create_dir(&directory).unwrap();
+    let write = |levels: &[(&str, i16)]| {
+        let record = |(name, level): &(&str, i16)| {
+            MetadataRecord::FeatureLevel(FeatureLevelRecord {
+                name: (*name).to_owned(),
+                feature_level: *level,
+                ..FeatureLevelRecord::default()
+            })
+        };
+        let records: Vec<MetadataRecord> = levels.iter().map(record).collect();
+        ottla_raft::write_bootstrap(&directory, &records, SystemClock::default().now()).unwrap();
+    };
+    assert_eq!(bootstrap_records(&config).unwrap(), Activate::bootstrap_records());
+    write(&[("metadata.version", METADATA_VERSION_LATEST), ("no.such.version", 1)]);
+    assert_eq!(bootstrap_records(&config).unwrap(), Activate::bootstrap_records());
+    write(&[("metadata.version", METADATA_VERSION_LATEST - 1)]);
+    let error = bootstrap_records(&config).unwrap_err().to_string();
+    assert!(error.contains("was formatted for metadata.version 4.2-IV1"), "{error}");
 }
 
 #[test]

@@ -68,8 +68,8 @@ fn level_record(name: &str, level: i16) -> MetadataRecord {
     })
 }
 
-/// What a new active controller writes first: the levels of a new cluster in one metadata transaction, or the end of a
-/// transaction that its predecessor left open.
+/// What a new active controller writes first: what a new cluster begins with, in one metadata transaction, or the end of
+/// a transaction that its predecessor left open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activate {
     /// A metadata transaction is open in the log.
@@ -77,14 +77,14 @@ pub struct Activate {
 }
 
 impl Activate {
-    /// The records of a new cluster without the transaction around them, as `bootstrap.checkpoint` holds them.
+    /// What a new cluster begins with when nobody chose otherwise, as `bootstrap.checkpoint` holds it.
     pub fn bootstrap_records() -> Vec<MetadataRecord> {
         vec![level_record(METADATA_VERSION, METADATA_VERSION_LATEST)]
     }
 
     /// The records to append before anything else; they contain transaction markers, which
     /// [`crate::metadata::loader::ImageLoader`] reads and [`MetadataImage::apply`] does not.
-    pub fn records(self, committed: &MetadataImage) -> Vec<MetadataRecord> {
+    pub fn records(self, committed: &MetadataImage, settings: &Settings) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         if self.in_transaction {
             records.push(MetadataRecord::AbortTransaction(AbortTransactionRecord {
@@ -97,7 +97,11 @@ impl Activate {
                 name: Some("Bootstrap records".to_owned()),
                 ..BeginTransactionRecord::default()
             }));
-            records.extend(Self::bootstrap_records());
+            records.extend_from_slice(&settings.bootstrap);
+            let enables_elr = |record: &MetadataRecord| matches!(record, MetadataRecord::FeatureLevel(level) if level.name == ELR_VERSION && level.feature_level > 0);
+            if settings.bootstrap.iter().any(enables_elr) {
+                records.push(min_isr_record("", Some(settings.default_min_isr().to_owned())));
+            }
             records.push(MetadataRecord::EndTransaction(EndTransactionRecord::default()));
         }
         records
@@ -298,29 +302,69 @@ fn reason_not_supported(image: &MetadataImage, settings: &Settings, name: &str, 
 
 /// ELR needs one min.insync.replicas for all brokers (KIP-966).
 fn elr_safety_records(context: &Context<'_>) -> Vec<MetadataRecord> {
-    let record = |name: &str, value: Option<String>| {
-        MetadataRecord::Config(ConfigRecord {
-            resource_type: ConfigResourceType::Broker.number(),
-            resource_name: name.to_owned(),
-            name: MIN_ISR.to_owned(),
-            value,
-            ..ConfigRecord::default()
-        })
-    };
     let mut records = Vec::new();
     let default = context.image.config(&ConfigResource::cluster_default());
     if default.is_none_or(|default| !default.contains_key(MIN_ISR)) {
-        let fixed = context.settings.properties.get(MIN_ISR).map_or("1", |text| text.trim());
-        records.push(record("", Some(fixed.to_owned())));
+        records.push(min_isr_record("", Some(context.settings.default_min_isr().to_owned())));
     }
     for (resource, configs) in context.image.configs.iter() {
         let is_broker = resource.kind == ConfigResourceType::Broker && !resource.name.is_empty();
         if is_broker && configs.contains_key(MIN_ISR) {
-            records.push(record(&resource.name, None));
+            records.push(min_isr_record(&resource.name, None));
         }
     }
     records
 }
 
+fn min_isr_record(broker: &str, value: Option<String>) -> MetadataRecord {
+    MetadataRecord::Config(ConfigRecord {
+        resource_type: ConfigResourceType::Broker.number(),
+        resource_name: broker.to_owned(),
+        name: MIN_ISR.to_owned(),
+        value,
+        ..ConfigRecord::default()
+    })
+}
+
+impl Settings {
+    /// The static min.insync.replicas of this node.
+    fn default_min_isr(&self) -> &str {
+        self.properties.get(MIN_ISR).map_or("1", |text| text.trim())
+    }
+}
+
 /// The setting that ELR depends on.
 pub(super) const MIN_ISR: &str = "min.insync.replicas";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ids::BrokerId;
+
+    #[test]
+    fn a_cluster_that_begins_with_elr_pins_min_isr() {
+        let elr = level_record(ELR_VERSION, 1);
+        let mut settings = Settings {
+            node_id: BrokerId(1),
+            cluster_id: String::new(),
+            properties: Arc::new([(MIN_ISR.to_owned(), "2".to_owned())].into()),
+            voters: [BrokerId(1)].into(),
+            kraft_version: 1,
+            bootstrap: Activate::bootstrap_records().into(),
+        };
+        let activate = Activate { in_transaction: false };
+        let begins_with = |settings: &Settings| {
+            let mut records = activate.records(&MetadataImage::default(), settings);
+            records.remove(0);
+            records.pop();
+            records
+        };
+        assert_eq!(begins_with(&settings), Activate::bootstrap_records());
+        settings.bootstrap = [Activate::bootstrap_records(), vec![elr.clone()]].concat().into();
+        let mut expected = settings.bootstrap.to_vec();
+        expected.push(min_isr_record("", Some("2".to_owned())));
+        assert_eq!(begins_with(&settings), expected);
+    }
+}

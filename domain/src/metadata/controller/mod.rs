@@ -43,6 +43,8 @@ pub struct Settings {
     pub voters: BTreeSet<BrokerId>,
     /// The level of `kraft.version`, which is not in the image.
     pub kraft_version: i16,
+    /// What an empty metadata log begins with: the content of `bootstrap.checkpoint`.
+    pub bootstrap: Arc<[MetadataRecord]>,
 }
 
 /// What a command is evaluated against.

@@ -52,9 +52,10 @@ impl Cluster {
             properties: Arc::new(properties),
             voters: BTreeSet::from([BrokerId(1)]),
             kraft_version: 1,
+            bootstrap: Activate::bootstrap_records().into(),
         };
         let mut committed = ImageLoader::default();
-        let first = Activate { in_transaction: false }.records(committed.image());
+        let first = Activate { in_transaction: false }.records(committed.image(), &settings);
         committed.apply_batch(&first, at(first.len())).unwrap();
         let now = Mono(0);
         let next = committed.image().provenance.offset.next();
