@@ -214,6 +214,30 @@ fn load(path: &Path, with_records: bool) -> Result<SnapshotContent, RaftError> {
     }
 }
 
+/// Reads from a snapshot's header when the last record that it covers was appended.
+pub(crate) fn read_timestamp(path: &Path) -> Result<Timestamp, RaftError> {
+    let mut file = File::open(path).map_err(|error| RaftError::file(path, error))?;
+    let size_bytes = file.metadata().map_err(|error| RaftError::file(path, error))?.len();
+    let batch = read_batch(&mut file, size_bytes).map_err(|error| RaftError::malformed(path, error))?;
+    match control::read(&batch).as_deref() {
+        Ok(
+            [
+                (
+                    _,
+                    ControlRecord::SnapshotHeader {
+                        last_contained_log_timestamp,
+                    },
+                ),
+                ..,
+            ],
+        ) => Ok(*last_contained_log_timestamp),
+        _ => Err(RaftError::malformed(
+            path,
+            "the snapshot does not begin with its header",
+        )),
+    }
+}
+
 fn read_batch(reader: &mut impl Read, left_bytes: u64) -> io::Result<RecordBatch> {
     let invalid = |reason: &dyn ToString| io::Error::new(io::ErrorKind::InvalidData, reason.to_string());
     let mut header_bytes = [0; HEADER_SIZE_BYTES];
