@@ -3,6 +3,7 @@
 // Until the node is joined, not every setting has its reader.
 #![allow(dead_code)]
 
+mod announce;
 mod auto_creation;
 mod broker;
 mod cli;
@@ -13,6 +14,7 @@ mod format;
 mod lifecycle;
 mod metadata;
 mod node;
+mod observe;
 mod producer_ids;
 mod services;
 

@@ -22,7 +22,7 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter is no list of levels and `target=level` pairs.
-    #[error("{filter:?} is no log level: {error}")]
+    #[error("{filter} is no log level: {error}")]
     Filter {
         /// As given.
         filter: String,
@@ -39,14 +39,16 @@ pub enum LoggingError {
 pub struct Logging(RateLimit);
 
 impl Logging {
+    /// Checks a filter.
+    pub fn check(filter: &str) -> Result<(), LoggingError> {
+        parse(filter).map(|_| ())
+    }
+
     /// Logs what `filter` lets through: a level (`info`), or levels by target (`info,ottla_wire=debug`). Warnings and
     /// errors are limited by the line of code that they come from.
     pub fn install(format: Format, filter: &str) -> Result<Logging, LoggingError> {
         let limit = RateLimit::default();
-        let filter = EnvFilter::try_new(filter).map_err(|error| LoggingError::Filter {
-            filter: filter.to_owned(),
-            error,
-        })?;
+        let filter = parse(filter)?;
         let lines = tracing_subscriber::fmt::layer();
         let filtered = tracing_subscriber::registry().with(filter).with(limit.clone());
         let installed = match format {
@@ -65,4 +67,11 @@ impl Logging {
             tracing::info!("left out {count} messages like those of {origin}");
         }
     }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(filter).map_err(|error| LoggingError::Filter {
+        filter: filter.to_owned(),
+        error,
+    })
 }

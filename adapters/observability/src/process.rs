@@ -68,6 +68,17 @@ fn open_files() -> Option<f64> {
     Some(count.saturating_sub(1) as f64)
 }
 
+/// Warns when less than a tenth of the files that may be open is left.
+pub(crate) fn warn_when_files_run_low() {
+    if let (Some(open), Some(limit)) = (
+        open_files(),
+        getrlimit(Resource::Nofile).current.map(|limit| limit as f64),
+    ) && open > limit * 0.9
+    {
+        tracing::warn!("{open} of at most {limit} files are open; raise the limit (ulimit -n)");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::metrics::tests::local;

@@ -42,23 +42,6 @@ pub fn values(settings: &Settings) -> Result<(), ConfigError> {
 /// Refuses settings that contradict one another, by the rules of Kafka's `KafkaConfig`.
 pub fn consistency(effective: &Effective<'_>) -> Result<(), ConfigError> {
     let number = |name: &str| effective.number(name);
-    let log_default = |name: &str| {
-        let value = topic_setting(name).and_then(|topic| effective.topic_default(topic));
-        value
-            .map_or(String::new(), |value| value.to_string())
-            .parse::<i64>()
-            .unwrap_or_default()
-    };
-    require(log_default("segment.ms") >= 1, || {
-        "log.roll.ms must be at least 1".to_owned()
-    })?;
-    require(log_default("segment.jitter.ms") >= 0, || {
-        "log.roll.jitter.ms must be at least 0".to_owned()
-    })?;
-    require(log_default("retention.ms") != 0, || {
-        "log.retention.ms must be at least 1, or -1 for no limit".to_owned()
-    })?;
-
     let threads = number("log.cleaner.threads");
     let per_thread = number("log.cleaner.dedupe.buffer.size").checked_div(threads);
     require(per_thread.is_none_or(|bytes| bytes > 1024 * 1024), || {
@@ -245,9 +228,7 @@ mod tests {
             ),
             ("authorizer.class.name", "x.Y", "authorizer.class.name must not be set"),
             ("config.providers", "env", "config.providers must not be set"),
-            ("log.roll.ms", "0", "log.roll.ms must be at least 1"),
-            ("log.roll.jitter.ms", "-1", "log.roll.jitter.ms must be at least 0"),
-            ("log.retention.minutes", "0", "log.retention.ms must be at least 1"),
+            ("log.roll.ms", "0", "Invalid value 0 for configuration log.roll.ms"),
             ("log.cleaner.threads", "128", "more than 1 MiB for each of the 128"),
             (
                 "replica.fetch.wait.max.ms",

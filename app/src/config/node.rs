@@ -2,7 +2,7 @@
 
 use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::config::effective::{NodeConfig as Effective, Properties};
-use ottla_observability::logging::Format;
+use ottla_observability::logging::{Format, Logging};
 
 use super::error::ConfigError;
 use super::listeners::{Endpoint, ProtocolMap, normalised, parse_list, split_csv, split_host_port};
@@ -148,7 +148,7 @@ impl NodeConfig {
                 Some("json") => Format::Json,
                 _ => Format::Human,
             },
-            log_level: settings.get("ottla.log.level").unwrap_or("info").to_owned(),
+            log_level: log_level(&settings)?,
             formats_itself: !has_file,
             settings,
             properties,
@@ -166,6 +166,11 @@ impl NodeConfig {
             dynamic: None,
             dynamic_default: None,
         }
+    }
+
+    /// A whole number of the static settings.
+    pub fn number(&self, name: &str) -> i64 {
+        self.effective().number(name)
     }
 
     /// True for a listener that serves the controller's APIs.
@@ -398,6 +403,14 @@ fn log_dirs(settings: &Settings) -> Vec<String> {
     split_csv(given.unwrap_or("/tmp/kafka-logs"))
         .map(str::to_owned)
         .collect()
+}
+
+fn log_level(settings: &Settings) -> Result<String, ConfigError> {
+    const NAME: &str = "ottla.log.level";
+    let level = settings.get(NAME).unwrap_or("info");
+    let allowed = "must be error, warn, info, debug or trace, or levels by crate as in info,ottla_wire=debug";
+    Logging::check(level).map_err(|_| ConfigError::invalid(NAME, level, allowed))?;
+    Ok(level.to_owned())
 }
 
 fn http_listener(settings: &Settings) -> Result<Option<HttpListener>, ConfigError> {
