@@ -21,7 +21,7 @@ impl Log {
     pub(crate) fn cut_head(&self, log_start: Offset) -> Result<(), StorageError> {
         let health = &self.directory.health;
         health.check()?;
-        let _writer = self.writer.lock();
+        let _cutting = self.cutting.lock();
         if log_start <= self.log_start_offset() {
             return Ok(());
         }
@@ -38,13 +38,15 @@ impl Log {
         self.directory
             .checkpoint_log_start(&self.topic, self.partition, is_inside.then_some(log_start))?;
         self.log_start.store(log_start.0, Ordering::Release);
-        self.segments.store(Arc::new(kept.to_vec()));
+        let (Some(first), false) = (kept.first(), gone.is_empty()) else {
+            return Ok(());
+        };
+        // Appends go on meanwhile, and may add a segment.
+        self.segments
+            .rcu(|segments| Log::segments_from(segments, first.base_offset).to_vec());
         self.discard(gone.iter())?;
-        if let Some(first) = kept.first().filter(|_| !gone.is_empty()) {
-            let deleted = self.index.delete_below(first.base_offset);
-            deleted.or_fail(health, "deleting index entries")?;
-        }
-        Ok(())
+        let deleted = self.index.delete_below(first.base_offset);
+        deleted.or_fail(health, "deleting index entries")
     }
 
     /// Cuts the log at the last batch boundary that is not above `end`.
@@ -71,7 +73,7 @@ impl Log {
             return self.start_again(self.log_start_offset(), state);
         }
 
-        let _cutting = self.directory.cutting.read();
+        let _cutting = (self.directory.cutting.read(), self.cutting.lock());
         let mut writer = self.writer.lock();
         self.synced.exclusively(|synced| {
             let synced = synced.min(end);
@@ -101,7 +103,7 @@ impl Log {
     pub(crate) fn start_again(&self, start: Offset, state: &mut LogState) -> Result<(), StorageError> {
         let health = &self.directory.health;
         health.check()?;
-        let _cutting = self.directory.cutting.read();
+        let _cutting = (self.directory.cutting.read(), self.cutting.lock());
         let mut writer = self.writer.lock();
         self.synced.exclusively(|_| {
             self.directory

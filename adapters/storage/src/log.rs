@@ -43,6 +43,8 @@ pub struct Log {
     /// Ascending; never empty; the last one is active.
     pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
     pub(crate) writer: Mutex<Writer>,
+    /// Held while segments leave the log.
+    pub(crate) cutting: Mutex<()>,
     pub(crate) synced: SyncPoint,
     flush_queued: AtomicBool,
     deleted: AtomicBool,
@@ -77,6 +79,7 @@ impl Log {
             log_end: AtomicI64::new(parts.log_end.0),
             segments: ArcSwap::from_pointee(parts.segments),
             writer: Mutex::new(parts.writer),
+            cutting: Mutex::new(()),
             synced: SyncPoint::new(parts.synced),
             flush_queued: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -106,12 +109,14 @@ impl Log {
         self.index.add_producers(base_offset, producers.snapshot());
 
         let segment = Arc::new(segment);
-        let mut segments = Vec::clone(&self.segments.load());
-        if let Some(before_last) = segments.len().checked_sub(2).and_then(|index| segments.get(index)) {
+        let before = self.segments.rcu(|segments| {
+            let mut segments = Vec::clone(segments);
+            segments.push(Arc::clone(&segment));
+            segments
+        });
+        if let Some(before_last) = before.len().checked_sub(2).and_then(|index| before.get(index)) {
             before_last.forget_tail();
         }
-        segments.push(Arc::clone(&segment));
-        self.segments.store(Arc::new(segments));
         *writer = Writer::new(segment, &config);
         if !self.flush_queued.swap(true, Ordering::AcqRel) {
             self.directory.flusher.add(self.itself.clone());

@@ -1,6 +1,7 @@
 //! `partition.metadata`: the id of the topic that a replica's folder belongs to (KIP-516).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ottla_domain::ids::TopicId;
@@ -9,12 +10,11 @@ use crate::atomic_file;
 
 const FILE: &str = "partition.metadata";
 
-/// Writes the topic id into a folder durably.
+/// Writes the topic id into a new folder; its name is durable once the folder is synced.
 pub(crate) fn write(folder: &Path, topic_id: TopicId) -> io::Result<()> {
-    atomic_file::write(
-        &folder.join(FILE),
-        format!("version: 0\ntopic_id: {topic_id}").as_bytes(),
-    )
+    let mut file = File::create_new(folder.join(FILE))?;
+    write!(file, "version: 0\ntopic_id: {topic_id}")?;
+    file.sync_all()
 }
 
 /// The topic id of a folder; `None` when there is no file or it says nothing readable.

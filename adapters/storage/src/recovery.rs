@@ -404,10 +404,14 @@ impl Repair<'_> {
         })
     }
 
-    /// The last entry at or before `from` that fits the segment.
-    fn trusted_entry(&self, segment: &Segment, from: Offset) -> Result<Entry, RepairError> {
+    /// The last entry at or before `from` that fits the segment; its start where the index cannot be read.
+    fn trusted_entry(&self, segment: &Segment, from: Offset) -> io::Result<Entry> {
         let start = Entry::start(segment.base_offset);
-        let Some(entry) = self.index.find_offset(segment.base_offset, from)? else {
+        let found = self.index.find_offset(segment.base_offset, from);
+        let Some(entry) = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, segment = %segment.base_offset, "scanning a segment without the index");
+            None
+        }) else {
             return Ok(start);
         };
         let fits = match segment.sweep(entry.position, segment.size_bytes()).next()? {

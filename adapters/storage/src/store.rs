@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use ottla_domain::ids::{BrokerEpoch, BrokerId, DirectoryId, Mono, Offset, PartitionId, Timestamp, TopicId};
 use ottla_domain::log::config::LogConfig;
@@ -24,6 +25,7 @@ use crate::meta_properties::MetaProperties;
 use crate::recovery::{self, Target};
 use crate::{atomic_file, clean_shutdown};
 
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 const METADATA_TOPIC: &str = "__cluster_metadata";
 const METADATA_TOPIC_ID: TopicId = TopicId(Uuid::from_u128(1));
 
@@ -112,6 +114,11 @@ impl Store {
         } else {
             recovery::create(target, METADATA_TOPIC_ID)
         }
+    }
+
+    fn online(&self) -> impl Iterator<Item = &Arc<Directory>> {
+        let directories = self.slots.iter().filter_map(|slot| slot.directory.as_ref());
+        directories.filter(|directory| directory.health.check().is_ok())
     }
 
     fn log_slots(&self) -> impl Iterator<Item = &Slot> {
@@ -326,14 +333,14 @@ impl LogStore for Store {
     }
 
     fn purge(&self, now: Mono) {
-        for directory in self.slots.iter().filter_map(|slot| slot.directory.as_ref()) {
+        for directory in self.online() {
             directory.trash.purge(now);
         }
     }
 
     fn checkpoint(&self, high_watermarks: &[(Arc<Log>, Offset)]) -> Result<(), StorageError> {
         let mut result = Ok(());
-        for directory in self.slots.iter().filter_map(|slot| slot.directory.as_ref()) {
+        for directory in self.online() {
             let logs = high_watermarks
                 .iter()
                 .filter(|(log, _)| Arc::ptr_eq(&log.directory, directory));
@@ -344,7 +351,7 @@ impl LogStore for Store {
 
     fn close(&self, logs: &[(Arc<Log>, LogState)], broker_epoch: BrokerEpoch) -> Result<(), StorageError> {
         let mut result = Ok(());
-        for directory in self.slots.iter().filter_map(|slot| slot.directory.as_ref()) {
+        for directory in self.online() {
             let logs = logs.iter().filter(|(log, _)| Arc::ptr_eq(&log.directory, directory));
             result = close_directory(directory, logs.collect(), broker_epoch).and(result);
         }
@@ -353,7 +360,6 @@ impl LogStore for Store {
 }
 
 fn checkpoint_directory(directory: &Directory, logs: &[(Arc<Log>, Offset)]) -> Result<(), StorageError> {
-    directory.health.check()?;
     let _guard = directory.cutting.write();
     let checkpoints = logs.iter().flat_map(|(log, high_watermark)| {
         [
@@ -407,6 +413,7 @@ fn open_directory(
     let next = AtomicUsize::new(0);
     let opened = Mutex::new(Vec::with_capacity(folders.len()));
     let failed = Mutex::new(None);
+    let progress = Progress::new(directory, folders.len());
     let work = || {
         while let Some((topic, partition)) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
             let target = Target {
@@ -416,17 +423,13 @@ fn open_directory(
                 config: config(topic),
             };
             match recovery::open(target, now) {
-                Ok(log) => {
-                    let mut opened = opened.lock();
-                    opened.push(log);
-                    let remaining = folders.len() - opened.len();
-                    progress(directory, remaining);
-                }
+                Ok(log) => opened.lock().push(log),
                 Err(error) => {
                     failed.lock().get_or_insert(error);
                     return;
                 }
             }
+            progress.one_more();
         }
     };
     std::thread::scope(|scope| {
@@ -447,11 +450,37 @@ fn open_directory(
     Ok(opened)
 }
 
-fn progress(directory: &Directory, remaining: usize) {
-    let name = directory.path.display().to_string();
-    metrics::gauge!("kafka_log_logmanager_remaininglogstorecover", "dir" => name.clone()).set(remaining as f64);
-    if remaining.is_multiple_of(1000) && remaining > 0 {
-        tracing::info!(directory = name, remaining, "opening logs");
+/// Says now and then how many logs of a directory are still to be opened.
+struct Progress {
+    directory: String,
+    remaining: AtomicUsize,
+    said: Mutex<Instant>,
+}
+
+impl Progress {
+    fn new(directory: &Directory, logs: usize) -> Progress {
+        let progress = Progress {
+            directory: directory.path.display().to_string(),
+            remaining: AtomicUsize::new(logs),
+            said: Mutex::new(Instant::now()),
+        };
+        progress.show(logs);
+        progress
+    }
+
+    fn show(&self, remaining: usize) {
+        metrics::gauge!("kafka_log_logmanager_remaininglogstorecover", "dir" => self.directory.clone())
+            .set(remaining as f64);
+    }
+
+    fn one_more(&self) {
+        let remaining = self.remaining.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        self.show(remaining);
+        let mut said = self.said.lock();
+        if said.elapsed() > PROGRESS_INTERVAL {
+            *said = Instant::now();
+            tracing::info!(directory = self.directory, remaining, "opening logs");
+        }
     }
 }
 

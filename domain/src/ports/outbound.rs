@@ -93,8 +93,8 @@ impl StorageError {
 
 /// The log of one replica: whole record batches in segments.
 ///
-/// Calls that change the log (`append`, `roll`, `truncate`, `advance_log_start`, `replace_all`) are made by one caller
-/// at a time (under the partition's lock); reads run beside them.
+/// Calls that change the log (`append`, `roll`, `truncate`, `replace_all`) are made by one caller at a time (under the
+/// partition's lock); reads, `sync` and `advance_log_start` run beside them.
 pub trait PartitionLog: Send + Sync + 'static {
     /// Access to a segment's file for `sendfile`.
     type Region: Clone + Send + Sync + 'static;
@@ -237,10 +237,12 @@ pub trait LogStore: Send + Sync + 'static {
     /// Removes files that have waited for `file.delete.delay.ms` since a call of this saw them first.
     fn purge(&self, now: Mono);
 
-    /// Writes recovery points, log start offsets and high watermarks, as Kafka does every minute.
+    /// Writes recovery points and high watermarks, as Kafka does every minute. Directories that are offline are passed
+    /// over.
     fn checkpoint(&self, high_watermarks: &[(Arc<Self::Log>, Offset)]) -> Result<(), StorageError>;
 
-    /// Flushes everything, snapshots producers, and writes `.kafka_cleanshutdown` last; `broker_epoch` goes into it.
+    /// Flushes everything, snapshots producers, and writes `.kafka_cleanshutdown` last, with `broker_epoch` in it; in each
+    /// directory that is not offline. All logs must be there, that of the metadata quorum too.
     fn close(&self, logs: &[(Arc<Self::Log>, LogState)], broker_epoch: BrokerEpoch) -> Result<(), StorageError>;
 }
 

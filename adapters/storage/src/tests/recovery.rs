@@ -143,6 +143,49 @@ fn recovery_begins_at_the_recovery_point() {
 }
 
 #[test]
+fn truncation_lowers_the_recovery_point() {
+    for without_index in [false, true] {
+        let mut fixture = Fixture::new(LogConfig::default());
+        let appended: Vec<_> = (0..4).map(|number| fixture.append(&[(number, "a")], 0)).collect();
+        fixture.log.sync().unwrap();
+        fixture.checkpoint();
+        fixture.log.truncate(Offset(2), &mut fixture.state).unwrap();
+        assert_eq!(fixture.log.synced_offset(), Offset(2));
+        for number in 0..2 {
+            fixture.append(&[(number, "b")], 1);
+        }
+        let path = segment_path(&fixture, 0);
+        let stopped = fixture.stop();
+        if without_index {
+            fs::remove_dir_all(stopped.0.path().join("data0/.ottla")).unwrap();
+        }
+        flip(&path, fs::metadata(&path).unwrap().len() - 1);
+        let fixture = Fixture::start(stopped);
+        let read = fixture.read_from(0);
+        assert_eq!(read[..2], appended[..2]);
+        assert_eq!(read.len(), 3);
+    }
+}
+
+#[test]
+fn nothing_is_recovered_after_a_clean_stop() {
+    let mut fixture = Fixture::new(small());
+    for number in 0..40 {
+        fixture.append(&[(number, &values(200))], 0);
+    }
+    fixture.stop_cleanly();
+    let last = fixture.log.segments().last().unwrap().base_offset;
+    let path = segment_path(&fixture, last.0);
+    let stopped = fixture.stop();
+    flip(&path, fs::metadata(&path).unwrap().len() - 1);
+    let fixture = Fixture::start(stopped);
+    assert_eq!(
+        (fixture.log.log_end_offset(), fixture.log.synced_offset()),
+        (Offset(40), Offset(40))
+    );
+}
+
+#[test]
 fn deleted_records_stay_deleted_without_the_index() {
     for inside_a_segment in [true, false] {
         let mut fixture = Fixture::new(small());
@@ -199,14 +242,29 @@ fn the_index_is_made_again_when_it_is_damaged_or_old_and_refused_when_it_is_newe
         .map(|number| fixture.append(&[(number, &values(200))], 0))
         .collect();
     let index = fixture.path().join(".ottla");
-    let damage: [&dyn Fn(); 5] = [
+    let tables = || {
+        let files = fs::read_dir(index.join("db"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+            .collect::<Vec<_>>()
+    };
+    let damage: [&dyn Fn(); 6] = [
         &|| fs::write(index.join("db/CURRENT"), "nonsense\n").unwrap(),
         &|| fs::remove_file(index.join("format-version")).unwrap(),
         &|| fs::write(index.join("format-version"), "0\n").unwrap(),
         &|| fs::write(index.join("format-version"), "?").unwrap(),
+        &|| {
+            let tables = tables();
+            assert!(!tables.is_empty());
+            tables.iter().for_each(|table| flip(table, 20));
+        },
         &|| fs::remove_dir_all(index.join("db")).unwrap(),
     ];
     for damage in damage {
+        // A second start brings what the first one wrote into tables.
+        fixture = fixture.restart();
         fixture.stop_cleanly();
         let stopped = fixture.stop();
         damage();
