@@ -44,7 +44,7 @@ enum Message {
     Command(Job),
     Lead {
         epoch: LeaderEpoch,
-        loader: ImageLoader,
+        loader: Box<ImageLoader>,
         next_offset: Offset,
     },
     Follow,
@@ -60,6 +60,7 @@ pub struct ControllerHandle {
 impl ControllerHandle {
     /// This node leads the quorum; `loader` has all that is committed.
     pub async fn lead(&self, epoch: LeaderEpoch, loader: ImageLoader, next_offset: Offset) {
+        let loader = Box::new(loader);
         self.tell(Message::Lead {
             epoch,
             loader,
@@ -204,7 +205,7 @@ impl<M: MetadataLog> Actor<M> {
                 epoch,
                 loader,
                 next_offset,
-            } => self.lead(epoch, loader, next_offset),
+            } => self.lead(epoch, *loader, next_offset),
             Message::Follow => self.follow(),
             Message::Committed(last_offset) => self.committed(last_offset.next()),
             Message::Command(job) => self.evaluate(job),

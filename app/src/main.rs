@@ -16,6 +16,7 @@ mod metadata;
 mod node;
 mod observe;
 mod producer_ids;
+mod quorum;
 mod services;
 
 use std::path::Path;

@@ -1,13 +1,484 @@
 //! Starts and stops the parts of a node, in order.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ottla_compression::Codecs;
+use ottla_domain::ids::{DirectoryId, LeaderEpoch};
+use ottla_domain::metadata::controller::brokers::{RegisterBroker, supported_broker_features};
+use ottla_domain::metadata::controller::{self as commands};
+use ottla_domain::metadata::image::{ApplyError, MetadataImage};
+use ottla_domain::metadata::records::BrokerEndpoint;
+use ottla_domain::ports::outbound::{Entropy, LogStore, StorageError};
+use ottla_observability::health::Health;
+use ottla_raft::{RaftHandle, Stopped};
+use ottla_storage::{Log, Store, StoreConfig};
+use ottla_wire::server::{
+    BindError, Bound, ConnectionLimits, ConnectionQuota, Listener, ListenerKind, RequestLimits, Serving, SocketOptions,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use crate::announce::{Listening, announce};
+use crate::auto_creation::AutoCreation;
+use crate::broker::{Broker, BrokerSettings, Durability, Tools};
+use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::NodeConfig;
+use crate::config::listeners::Endpoint;
+use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
+use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
+use crate::producer_ids::ProducerIds;
+use crate::services::Services;
+use crate::{controller, format, observe, quorum};
+
+/// How long requests that were read may take to be answered when the node stops.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+/// How long the controller may take to let the broker go.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the replica of the metadata log may take to stop.
+const RAFT_STOP_GRACE: Duration = Duration::from_secs(5);
+/// Raft, the controller, heartbeats and HTTP: little work that must not wait for clients.
+const CONTROL_THREADS: usize = 2;
 
 /// Why the node did not start, or stopped by itself: exit code 1.
 #[derive(Debug, thiserror::Error)]
-pub enum NodeError {}
+pub enum NodeError {
+    /// A log directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A host name in `listeners` has no address.
+    #[error("listener {listener}: cannot resolve {host}: {error}")]
+    Resolve {
+        /// The listener.
+        listener: String,
+        /// Its host.
+        host: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// The machine refused something basic.
+    #[error("{what}: {error}")]
+    Machine {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The broker could not join.
+    #[error(transparent)]
+    Registration(#[from] RegistrationFailed),
+    /// The metadata log could not be read.
+    #[error(transparent)]
+    Raft(#[from] ottla_raft::RaftError),
+    /// The cluster's metadata is not understood.
+    #[error("the metadata log does not make sense: {0}")]
+    Metadata(#[from] ApplyError),
+    /// Logs or metrics cannot be set up.
+    #[error(transparent)]
+    Observe(#[from] observe::ObserveError),
+    /// A directory could not be formatted.
+    #[error(transparent)]
+    Format(#[from] format::FormatError),
+    /// Nothing is left to serve from.
+    #[error("all log directories have failed; see log.dirs")]
+    NoDirectory,
+    /// A part of the node stopped by itself.
+    #[error("{0} stopped unexpectedly; see the log")]
+    Stopped(&'static str),
+}
 
 /// Runs the node until it is told to stop.
 pub fn run(config: NodeConfig) -> Result<(), NodeError> {
-    let _ = config;
+    let started = Instant::now();
+    let runtime = |name: &'static str, threads: Option<usize>| {
+        let mut builder = Builder::new_multi_thread();
+        if let Some(threads) = threads {
+            builder.worker_threads(threads);
+        }
+        let built = builder.enable_all().thread_name(name).build();
+        built.map_err(|error| NodeError::Machine {
+            what: "starting threads",
+            error,
+        })
+    };
+    let control = runtime("ottla-control", Some(CONTROL_THREADS))?;
+    let data = runtime("ottla-data", None)?;
+    let outcome = control.block_on(async {
+        let node = Node::start(&config, &data, started).await?;
+        node.run().await
+    });
+    data.shutdown_timeout(STOP_GRACE);
+    control.shutdown_timeout(STOP_GRACE);
+    outcome
+}
+
+/// Opens the ports of every listener.
+fn bind_all(config: &NodeConfig) -> Result<Vec<Bound>, NodeError> {
+    let number = |name: &str| config.number(name);
+    let buffer_bytes = |name: &str| usize::try_from(number(name)).ok();
+    let options = SocketOptions {
+        backlog: i32::try_from(number("socket.listen.backlog.size")).unwrap_or(i32::MAX),
+        send_buffer_bytes: buffer_bytes("socket.send.buffer.bytes"),
+        receive_buffer_bytes: buffer_bytes("socket.receive.buffer.bytes"),
+    };
+    let bind = |endpoint: &Endpoint| {
+        let is_controller = config.is_controller_listener(endpoint);
+        let kind = if is_controller {
+            ListenerKind::Controller
+        } else {
+            ListenerKind::Broker
+        };
+        let listener = Listener {
+            name: endpoint.name.as_str().into(),
+            kind,
+            addresses: addresses(endpoint)?,
+        };
+        Ok(Bound::bind(&listener, options)?)
+    };
+    config.listeners.iter().map(bind).collect()
+}
+
+/// The addresses of a listener; every interface, in both families, when it names no host.
+///
+/// `localhost` is this machine in both families even where /etc/hosts says less; of another name the first address counts,
+/// as in Java.
+fn addresses(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, NodeError> {
+    if endpoint.host.as_deref() == Some("localhost") {
+        let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Ok(local.map(|address| SocketAddr::new(address, endpoint.port)).into());
+    }
+    let Some(host) = &endpoint.host else {
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        return Ok(any.map(|address| SocketAddr::new(address, endpoint.port)).into());
+    };
+    let failed = |error| NodeError::Resolve {
+        listener: endpoint.name.clone(),
+        host: host.clone(),
+        error,
+    };
+    let resolved = (host.as_str(), endpoint.port).to_socket_addrs().map_err(failed)?;
+    Ok(resolved.take(1).collect())
+}
+
+fn listening(bound: &Bound) -> Listening {
+    Listening {
+        name: Arc::clone(bound.name()),
+        addresses: bound.addresses().to_vec(),
+    }
+}
+
+/// What clients are told: as configured, with the real port for 0 and this machine's name for no host.
+fn advertised(config: &NodeConfig, bound: &[Bound]) -> Vec<BrokerEndpoint> {
+    let describe = |endpoint: &Endpoint| {
+        let listener = bound.iter().find(|bound| **bound.name() == *endpoint.name);
+        let bound_port = listener
+            .and_then(|bound| bound.addresses().first())
+            .map(SocketAddr::port);
+        BrokerEndpoint {
+            name: endpoint.name.clone(),
+            host: endpoint.host.clone().unwrap_or_else(host_name),
+            port: if endpoint.port == 0 {
+                bound_port.unwrap_or(0)
+            } else {
+                endpoint.port
+            },
+            security_protocol: 0,
+            ..BrokerEndpoint::default()
+        }
+    };
+    config.advertised_listeners.iter().map(describe).collect()
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn store_config(config: &NodeConfig, cluster_id: &str) -> StoreConfig {
+    StoreConfig {
+        log_dirs: config.log_dirs.iter().map(PathBuf::from).collect(),
+        metadata_log_dir: PathBuf::from(&config.metadata_log_dir),
+        cluster_id: cluster_id.to_owned(),
+        node_id: config.node_id,
+        recovery_threads_per_dir: usize::try_from(config.number("num.recovery.threads.per.data.dir")).unwrap_or(1),
+    }
+}
+
+fn online_directories(store: &Store) -> Vec<DirectoryId> {
+    store
+        .directories()
+        .iter()
+        .filter(|facts| facts.offline.is_none())
+        .map(|facts| facts.id)
+        .collect()
+}
+
+fn connection_limits(config: &NodeConfig) -> ConnectionLimits {
+    let limit = |name: &str| usize::try_from(config.number(name)).unwrap_or(usize::MAX);
+    ConnectionLimits {
+        total_max: limit("max.connections"),
+        per_ip_max: limit("max.connections.per.ip"),
+        ..ConnectionLimits::default()
+    }
+}
+
+fn request_limits(config: &NodeConfig) -> RequestLimits {
+    let size = |name: &str| usize::try_from(config.number(name)).unwrap_or(usize::MAX);
+    RequestLimits {
+        produce_max_bytes: size("socket.request.max.bytes"),
+        request_max_bytes: size("ottla.request.max.bytes"),
+        idle: u64::try_from(config.number("connections.max.idle.ms"))
+            .ok()
+            .map(Duration::from_millis),
+    }
+}
+
+fn lifecycle_times(config: &NodeConfig) -> LifecycleTimes {
+    let ms = |name: &str| u64::try_from(config.number(name)).unwrap_or(0);
+    LifecycleTimes {
+        heartbeat_interval_ms: ms("broker.heartbeat.interval.ms"),
+        session_timeout_ms: i32::try_from(config.number("broker.session.timeout.ms")).unwrap_or(i32::MAX),
+        registration_timeout_ms: ms("initial.broker.registration.timeout.ms"),
+    }
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
+}
+
+/// A node at work.
+struct Node {
+    broker: Arc<Broker<Store>>,
+    serving: Vec<Serving>,
+    stopping: watch::Sender<bool>,
+    state: watch::Receiver<BrokerState>,
+    raft: RaftHandle,
+    raft_stopped: oneshot::Receiver<Stopped<Log>>,
+    /// Ends only when the metadata log makes no sense, or is closed.
+    pump: JoinHandle<Result<(), ApplyError>>,
+    has_broker: bool,
+    health: Arc<Health>,
+}
+
+impl Node {
+    async fn start(config: &NodeConfig, data: &Runtime, started: Instant) -> Result<Node, NodeError> {
+        let observability = observe::start(config)?;
+        observe::raise_open_files_limit();
+        let cluster_id = format::prepare(config)?;
+        // Ports first: a second node on this machine is told so before it touches anything.
+        let bound = bind_all(config)?;
+        let store = Arc::new(Store::open(&store_config(config, &cluster_id))?);
+        let clock = SystemClock::default();
+        let properties = Arc::new(config.properties.clone());
+        let settings = BrokerSettings::new(config.node_id, Arc::clone(&properties));
+        let tools = Arc::new(Tools {
+            clock,
+            entropy: SystemEntropy,
+            compression: Box::new(Codecs),
+            durability: match config.settings.get("ottla.fsync") {
+                Some("ack") => Durability::Ack,
+                _ => Durability::None,
+            },
+            trust_compressed: config.settings.get("ottla.validate.compressed") == Some("header"),
+        });
+        let broker = Arc::new(Broker::new(config.node_id, Arc::clone(&store), tools, settings));
+
+        let quorum = quorum::start(config, &cluster_id, &store, clock)?;
+        let log = Arc::new(quorum.handle.clone());
+        let kraft_version = quorum.handle.kraft_version().0;
+        let controller = controller::spawn(
+            commands::Settings {
+                node_id: config.node_id,
+                cluster_id: cluster_id.clone(),
+                properties,
+                voters: config
+                    .voters
+                    .iter()
+                    .map(|voter| voter.id)
+                    .chain([config.node_id])
+                    .collect(),
+                kraft_version,
+                bootstrap: format::bootstrap_records(config)?.into(),
+            },
+            Arc::clone(&log),
+            clock,
+        );
+        let (images, mut image) = watch::channel(Arc::new(MetadataImage::default()));
+        let (leader_sender, leader) = watch::channel(QuorumLeader {
+            epoch: LeaderEpoch::UNKNOWN,
+            leader: None,
+        });
+        let listeners = Listeners {
+            broker: Arc::clone(&broker),
+            controller: controller.clone(),
+            images,
+            leader: leader_sender,
+        };
+        let pump = tokio::spawn(Pump::new(config.node_id, listeners, log).run(quorum.events));
+
+        let (stopping, is_stopping) = watch::channel(false);
+        let (state_sender, state) = watch::channel(BrokerState::Starting);
+        let services = Arc::new(Services {
+            broker: Arc::clone(&broker),
+            controller: controller.clone(),
+            auto_creation: AutoCreation::default(),
+            producer_ids: ProducerIds::default(),
+            broker_state: state.clone(),
+            leader,
+            raft: quorum.handle.clone(),
+            cluster_id: cluster_id.as_str().into(),
+            kraft_version,
+        });
+        let quota = ConnectionQuota::new(connection_limits(config));
+        let limits = request_limits(config);
+        let mut serving = Vec::new();
+        let (controllers, brokers): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| {
+            config
+                .controller_listener_names
+                .iter()
+                .any(|name| **name == **bound.name())
+        });
+        let machine = |error| NodeError::Machine {
+            what: "watching a listener",
+            error,
+        };
+        let endpoints = advertised(config, &brokers);
+        let listening: Vec<Listening> = controllers.iter().chain(&brokers).map(listening).collect();
+        for bound in controllers {
+            serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
+        }
+        let has_broker = config.roles.broker;
+        if has_broker {
+            let times = lifecycle_times(config);
+            let registration = RegisterBroker {
+                broker: config.node_id,
+                cluster_id: cluster_id.clone(),
+                incarnation_id: uuid::Uuid::from_u128(SystemEntropy.draw()),
+                endpoints,
+                features: supported_broker_features(),
+                rack: config.rack.clone(),
+                log_directories: online_directories(&store),
+                previous_broker_epoch: Some(store.previous_broker_epoch()),
+            };
+            let epoch = lifecycle::register(&controller, registration, times).await?;
+            // The image in which this broker is registered has everything committed before.
+            let registered = |image: &Arc<MetadataImage>| {
+                image
+                    .broker(config.node_id)
+                    .is_some_and(|broker| broker.broker_epoch == epoch.0)
+            };
+            let known = image
+                .wait_for(registered)
+                .await
+                .map_err(|_| NodeError::Stopped("the metadata log"))?
+                .clone();
+            let opened = {
+                let broker = Arc::clone(&broker);
+                tokio::task::spawn_blocking(move || broker.open_logs(&known)).await
+            };
+            opened.map_err(|_| NodeError::Stopped("opening logs"))??;
+            tokio::spawn(reconcile(
+                Arc::clone(&broker),
+                Arc::new(MetadataImage::default()),
+                image,
+            ));
+            state_sender.send_replace(BrokerState::Fenced(epoch));
+            tokio::spawn(lifecycle::beat(
+                Arc::clone(&broker),
+                controller,
+                times,
+                is_stopping,
+                state_sender,
+            ));
+            data.spawn(Arc::clone(&broker).maintain());
+            let running = |state: &BrokerState| matches!(state, BrokerState::Running(_));
+            state
+                .clone()
+                .wait_for(running)
+                .await
+                .map_err(|_| NodeError::Stopped("the broker's heartbeat"))?;
+            let _guard = data.enter();
+            for bound in brokers {
+                serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
+            }
+        }
+        announce(
+            config,
+            &cluster_id,
+            &listening,
+            observability.http_address,
+            started.elapsed(),
+        );
+        let seen = state.clone();
+        observability.health.started(move || match *seen.borrow() {
+            BrokerState::Running(_) => Ok(()),
+            _ if !has_broker => Ok(()),
+            state => Err(format!("{state:?}")),
+        });
+        Ok(Node {
+            broker,
+            serving,
+            stopping,
+            state,
+            raft: quorum.handle,
+            raft_stopped: quorum.running.stopped,
+            pump,
+            has_broker,
+            health: observability.health,
+        })
+    }
+
+    /// Serves until a signal comes or a part fails, then stops in order.
+    async fn run(mut self) -> Result<(), NodeError> {
+        let outcome = tokio::select! {
+            signal = stop_signal() => signal.map_err(|error| NodeError::Machine { what: "waiting for signals", error }),
+            () = self.broker.halted() => Err(NodeError::NoDirectory),
+            stopped = &mut self.raft_stopped => {
+                Err(stopped.ok().and_then(|stopped| stopped.result.err()).map_or(NodeError::Stopped("the quorum's replica"), NodeError::Raft))
+            }
+            ended = &mut self.pump => match ended {
+                Ok(Err(error)) => Err(error.into()),
+                Ok(Ok(())) | Err(_) => Err(NodeError::Stopped("the metadata log")),
+            },
+        };
+        if let Err(error) = &outcome {
+            error!(%error, "stopping");
+        }
+        self.stop().await.and(outcome)
+    }
+
+    async fn stop(mut self) -> Result<(), NodeError> {
+        info!("stopping");
+        self.health.stopping();
+        let epoch = self.state.borrow().epoch();
+        self.stopping.send_replace(true);
+        let may_stop = self.state.wait_for(|state| matches!(state, BrokerState::MayStop(_)));
+        if self.has_broker && tokio::time::timeout(SHUTDOWN_PATIENCE, may_stop).await.is_err() {
+            error!("the controller did not let this broker go in time; stopping all the same");
+        }
+        let stops = self.serving.into_iter().map(|serving| serving.stop(STOP_GRACE));
+        for stop in stops {
+            stop.await;
+        }
+        let broker = Arc::clone(&self.broker);
+        let closed = tokio::task::spawn_blocking(move || broker.close(epoch)).await;
+        self.raft.shutdown(RAFT_STOP_GRACE);
+        closed.map_err(|_| NodeError::Stopped("closing logs"))??;
+        info!("stopped");
+        Ok(())
+    }
 }

@@ -7,8 +7,11 @@ use ottla_domain::ids::{BrokerId, ProducerId};
 use ottla_domain::metadata::config::effective::Properties;
 use ottla_domain::metadata::controller::Command;
 use ottla_domain::metadata::image::MetadataImage;
-use ottla_domain::ports::inbound::{ControllerApi, LogDirectory, ProducerIdApi, ViewApi};
+use ottla_domain::ports::inbound::{ControllerApi, LogDirectory, ProducerIdApi, RaftApi, ViewApi};
 use ottla_domain::ports::outbound::LogStore;
+use ottla_domain::raft::QuorumStatus;
+use ottla_domain::raft::messages::{ReplyResult, Request};
+use ottla_raft::RaftHandle;
 use tokio::sync::watch;
 
 use crate::auto_creation::AutoCreation;
@@ -32,6 +35,8 @@ pub struct Services<S: LogStore> {
     pub broker_state: watch::Receiver<BrokerState>,
     /// Who leads the metadata quorum.
     pub leader: watch::Receiver<QuorumLeader>,
+    /// The replica of the metadata log.
+    pub raft: RaftHandle,
     /// The cluster's id.
     pub cluster_id: Arc<str>,
     /// The level of `kraft.version`.
@@ -85,5 +90,15 @@ impl<S: LogStore> ProducerIdApi for Services<S> {
     async fn next_producer_id(&self) -> Result<ProducerId, ErrorCode> {
         let epoch = self.broker_state.borrow().epoch();
         self.producer_ids.next(self.broker.id, epoch, &self.controller).await
+    }
+}
+
+impl<S: LogStore> RaftApi for Services<S> {
+    async fn handle(&self, request: Request) -> ReplyResult {
+        self.raft.handle(request).await
+    }
+
+    async fn describe_quorum(&self) -> Option<QuorumStatus> {
+        self.raft.describe_quorum().await
     }
 }

@@ -136,7 +136,7 @@ impl<S: LogStore> Run<S> {
         hosted().next().is_none() || hosted().any(urgent) || hosted().map(size_of).sum::<usize>() >= self.min_bytes
     }
 
-    async fn wait(self, deadline: Instant) -> FetchReply<RegionOf<S>> {
+    async fn wait(mut self, deadline: Instant) -> FetchReply<RegionOf<S>> {
         let watch = Watch::new(
             self.wanted
                 .iter()
@@ -147,7 +147,18 @@ impl<S: LogStore> Run<S> {
         loop {
             // Read after joining the waiters, so that no append in between is missed.
             let read = self.read().await;
-            if self.is_enough(&read) || self.has_moved() {
+            if self.has_moved() {
+                let wanted = std::mem::take(&mut self.wanted);
+                self.wanted = self.broker.resolve(
+                    wanted
+                        .into_iter()
+                        .map(|wanted| (wanted.topic, wanted.request))
+                        .collect(),
+                );
+                let read = self.read().await;
+                return self.finish(read);
+            }
+            if self.is_enough(&read) {
                 return self.finish(read);
             }
             if !watch.changed(deadline).await {

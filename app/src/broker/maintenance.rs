@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_domain::ids::{BrokerEpoch, Offset};
-use ottla_domain::ports::outbound::{Clock, LogStore, StorageError};
+use ottla_domain::ports::outbound::{Clock, DirectoryFacts, LogStore, PartitionLog, StorageError};
 use tracing::{error, warn};
 
 use super::Broker;
+use super::partition::Partition;
+use super::table::{Hosted, PartitionTable};
 
 /// How often files whose `file.delete.delay.ms` has passed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often failed directories are looked for.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
 impl<S: LogStore> Broker<S> {
     /// Runs until the task is dropped.
@@ -28,9 +32,11 @@ impl<S: LogStore> Broker<S> {
         let mut checkpoints = every(settings.checkpoint_interval_ms);
         let mut producers = every(settings.producer_expiration_check_interval_ms);
         let mut flushes = every(settings.flush_check_interval_ms);
+        let mut health = tokio::time::interval(HEALTH_INTERVAL);
         let mut purges = tokio::time::interval(PURGE_INTERVAL);
         loop {
             let task: fn(&Self) = tokio::select! {
+                _ = health.tick() => Self::check_directories,
                 _ = retention.tick() => Self::apply_retention,
                 _ = checkpoints.tick() => Self::checkpoint,
                 _ = flushes.tick() => Self::flush,
@@ -42,6 +48,42 @@ impl<S: LogStore> Broker<S> {
                 error!(%error, "a maintenance task failed");
             }
         }
+    }
+
+    /// Takes the replicas of failed directories out of service; the controller hears of them with the next heartbeat and
+    /// elects others. With the last directory the broker has nothing left to serve.
+    fn check_directories(&self) {
+        let directories = self.store.directories();
+        let is_offline = |id| {
+            directories
+                .iter()
+                .any(|facts| facts.id == id && facts.offline.is_some())
+        };
+        let lost = |partition: &Partition<S::Log>| is_offline(partition.log().directory());
+        if !self.partitions.load().online().any(|partition| lost(partition)) && !self.have_all_failed(&directories) {
+            return;
+        }
+        let _change = self.table_change.lock();
+        let mut table = PartitionTable::clone(&self.partitions.load());
+        let failed: Vec<_> = table.online().filter(|partition| lost(partition)).cloned().collect();
+        for partition in &failed {
+            table.insert(&partition.topic, partition.topic_id, partition.id, Hosted::Offline);
+        }
+        self.partitions.store(Arc::new(table));
+        failed.iter().for_each(|partition| partition.close());
+        if !failed.is_empty() {
+            error!(
+                replicas = failed.len(),
+                "a log directory failed; its replicas are offline until a restart"
+            );
+        }
+        if self.have_all_failed(&directories) {
+            self.halted.send_replace(true);
+        }
+    }
+
+    fn have_all_failed(&self, directories: &[DirectoryFacts]) -> bool {
+        directories.iter().all(|facts| facts.offline.is_some())
     }
 
     fn apply_retention(&self) {

@@ -23,6 +23,9 @@ use ottla_domain::ports::outbound::{DirectoryFacts, LogStore, PartitionLog};
 use ottla_domain::record::compression::Compression;
 
 use self::sessions::Sessions;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
 pub use self::settings::BrokerSettings;
 use self::table::PartitionTable;
 use crate::clock::{SystemClock, SystemEntropy};
@@ -63,6 +66,10 @@ pub struct Broker<S: LogStore> {
     image: ArcSwap<MetadataImage>,
     partitions: ArcSwap<PartitionTable<S::Log>>,
     sessions: Sessions,
+    /// Held by whoever replaces `partitions`.
+    table_change: Mutex<()>,
+    /// Every log directory failed.
+    halted: watch::Sender<bool>,
     /// The offset of the metadata that the replicas have taken over.
     reconciled: AtomicI64,
 }
@@ -78,6 +85,8 @@ impl<S: LogStore> Broker<S> {
             settings,
             image: ArcSwap::from_pointee(MetadataImage::default()),
             partitions: ArcSwap::from_pointee(PartitionTable::default()),
+            table_change: Mutex::new(()),
+            halted: watch::Sender::new(false),
             reconciled: AtomicI64::new(-1),
         }
     }
@@ -100,6 +109,12 @@ impl<S: LogStore> Broker<S> {
     /// The offset of the metadata that the replicas have taken over.
     pub fn reconciled_offset(&self) -> Offset {
         Offset(self.reconciled.load(Ordering::Acquire))
+    }
+
+    /// Waits until the last log directory has failed.
+    pub async fn halted(&self) {
+        // The sender lives as long as the broker.
+        let _ = self.halted.subscribe().wait_for(|halted| *halted).await;
     }
 
     /// The directories that failed.

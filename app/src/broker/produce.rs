@@ -102,11 +102,11 @@ impl<S: LogStore> Broker<S> {
         let tools = Arc::clone(&self.tools);
         let appended = if partition.is_slow() {
             let partition = Arc::clone(&partition);
-            let append = move || partition.append(records, options, &*tools);
+            let append = move || partition.append(records, options, &tools);
             let lost = |_| Err(Box::new(failed(id, ErrorCode::UnknownServerError.into())));
             tokio::task::spawn_blocking(append).await.unwrap_or_else(lost)?
         } else {
-            partition.append(records, options, &*tools)?
+            partition.append(records, options, &tools)?
         };
         Ok((partition, appended))
     }

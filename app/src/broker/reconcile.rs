@@ -49,6 +49,7 @@ impl<S: LogStore> Broker<S> {
     pub fn reconcile(&self, old: &MetadataImage, image: &Arc<MetadataImage>) {
         let delta = MetadataDelta::between(old, image);
         let changes = delta.local_changes(self.id);
+        let change = self.table_change.lock();
         let mut table = PartitionTable::clone(&self.partitions.load());
         for removed in &changes.removed {
             if let Some(Hosted::Online(partition)) = table.remove(&removed.topic, removed.topic_id, removed.partition) {
@@ -68,6 +69,7 @@ impl<S: LogStore> Broker<S> {
             }
         }
         self.partitions.store(Arc::new(table));
+        drop(change);
         self.apply_configs(&delta, image);
         self.reconciled.store(image.provenance.offset.0, Ordering::Release);
     }

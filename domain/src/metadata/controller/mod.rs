@@ -121,7 +121,7 @@ impl Controller {
         let config = NodeConfig::of(&committed, settings.node_id, &settings.properties);
         let session_timeout_ms = config.number("broker.session.timeout.ms");
         Controller {
-            sessions: Sessions::new(&committed, session_timeout_ms, now),
+            sessions: Sessions::new(&committed, settings.node_id, session_timeout_ms, now),
             image: committed,
             settings,
             next_offset,

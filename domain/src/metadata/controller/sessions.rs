@@ -29,11 +29,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// Sessions of the brokers in an image, those of unfenced ones begin now. `timeout_ms` is
-    /// `broker.session.timeout.ms`.
-    pub fn new(image: &MetadataImage, timeout_ms: i64, now: Mono) -> Self {
+    /// `broker.session.timeout.ms`. The broker of this very node has none: its last life ended before this process could
+    /// lock the node's directories, so that its next one need not wait, as it does in Kafka.
+    pub fn new(image: &MetadataImage, node_id: BrokerId, timeout_ms: i64, now: Mono) -> Self {
         let session = |broker: &std::sync::Arc<crate::metadata::records::RegisterBrokerRecord>| Session {
             epoch: BrokerEpoch(broker.broker_epoch),
-            last_contact: Some(now).filter(|_| !broker.fenced),
+            last_contact: Some(now).filter(|_| !broker.fenced && broker.broker_id != node_id.0),
             metadata_offset: Offset::NONE,
             registration_offset: image.provenance.offset,
             shutdown_offset: None,

@@ -1,5 +1,4 @@
 mod admin;
-mod controller;
 mod describe;
 
 use std::collections::BTreeMap;
