@@ -50,6 +50,8 @@ pub(crate) struct FakeNode {
     /// Topics whose creation was asked for.
     pub(crate) created: Mutex<Vec<String>>,
     controller: Mutex<Controller>,
+    /// Refuses all commands.
+    pub(crate) refusal: Mutex<Option<ErrorCode>>,
     /// What was asked of the quorum, and what it will reply.
     pub(crate) raft_requests: Mutex<Vec<Request>>,
     pub(crate) raft_replies: Mutex<Vec<ReplyResult>>,
@@ -65,7 +67,7 @@ impl Default for FakeNode {
             cluster_id: "cluster".to_owned(),
             properties: Arc::new(properties.clone()),
             voters: BTreeSet::from([BrokerId(1)]),
-            kraft_version: 1,
+            kraft_version: 0,
             bootstrap: Arc::default(),
         };
         FakeNode {
@@ -75,6 +77,7 @@ impl Default for FakeNode {
             records: Mutex::default(),
             created: Mutex::default(),
             controller: Mutex::new(Controller::new(image(), settings, Offset(100), Mono(0))),
+            refusal: Mutex::default(),
             raft_requests: Mutex::default(),
             raft_replies: Mutex::default(),
             quorum: Mutex::default(),
@@ -251,6 +254,9 @@ impl OffsetsApi for FakeNode {
 /// Commands go to a real controller whose records count as committed at once.
 impl ControllerApi for FakeNode {
     async fn submit<C: Command>(&self, command: C, _: i32) -> Result<C::Reply, ApiError> {
+        if let Some(refusal) = *self.refusal.lock() {
+            return Err(refusal.into());
+        }
         let mut controller = self.controller.lock();
         let outcome = controller.handle(command, Mono(0), &Counter::default()).unwrap()?;
         let mut image = controller.image().clone();

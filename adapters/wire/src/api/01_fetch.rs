@@ -1,4 +1,4 @@
-//! Fetch: reads records, for consumers and for followers.
+//! Fetch: reads records, for consumers and for followers; on a controller listener, the metadata log (KIP-595).
 //!
 //! - Version 4: isolation levels and aborted transactions (KIP-98). 5: log start offsets. 6: KAFKA_STORAGE_ERROR, which
 //!   older clients are told as NOT_LEADER_OR_FOLLOWER.
@@ -9,20 +9,25 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::messages::FetchRequest;
 use ottla_domain::error::ErrorCode;
-use ottla_domain::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
-use ottla_domain::ports::inbound::{Fetch, FetchPartition, FetchReply, Isolation, TopicRef, Waiting};
+use ottla_domain::ids::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId};
+use ottla_domain::ports::inbound::{Fetch, FetchPartition, FetchReply, Fetched, Isolation, TopicRef, Waiting};
+use ottla_domain::ports::outbound::RecordSlice;
+use ottla_domain::raft::messages::{self, Reply, Request};
+use ottla_domain::raft::voters::ReplicaKey;
 use uuid::Uuid;
 
 use super::endpoints::Sight;
-use super::{Answer, Api, Call, Head, Refusal};
-use crate::fetch_response;
+use super::{Answer, Api, Call, Head, Refusal, quorum};
+use crate::fetch_response::{self, NodeEndpoint};
 use crate::node::Node;
 use crate::response::Response;
+use crate::server::ListenerKind;
 
 pub(super) static API: Api = {
-    let mut api = Api::broker(1, "Fetch", (4, 18), 12);
+    let mut api = Api::both(1, "Fetch", (4, 18), 12);
     api.abandoned_on_stop = true;
     api
 };
@@ -31,6 +36,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refusal> {
     let head = call.request.head();
     let request = call.request.decode()?;
+    if call.listener.kind == ListenerKind::Controller {
+        return Ok(fetch_metadata(call, &request));
+    }
     match call.node.fetch(fetch(call.version(), request)).await {
         Waiting::Ready(reply) => respond(head, call.node, &call.listener.name, reply).map(Answer::Now),
         Waiting::Later(reply) => {
@@ -97,6 +105,89 @@ fn fetch(version: i16, request: FetchRequest) -> Fetch {
         partitions,
         forgotten,
         rack: request.rack_id.to_string(),
+    }
+}
+
+/// A fetch of the metadata log; anything else is malformed here.
+fn fetch_metadata<N: Node>(call: &Call<'_, N>, request: &FetchRequest) -> Answer<N::Region> {
+    let (head, listener) = (call.request.head(), Arc::clone(&call.listener.name));
+    let (node, request) = (Arc::clone(call.node), read_quorum_fetch(head.version, request));
+    Answer::Later(Box::pin(async move {
+        let reply = match request {
+            Some(request) => node.handle(Request::Fetch(request)).await,
+            None => Err(ErrorCode::InvalidRequest),
+        };
+        let (reply, endpoints) = match reply {
+            Ok(Reply::Fetch(reply)) => quorum_reply(head.version, &listener, reply),
+            Ok(_) => (failed(ErrorCode::UnknownServerError), Vec::new()),
+            Err(error) => (failed(error), Vec::new()),
+        };
+        fetch_response::encode(head.correlation_id, head.version, reply, &endpoints)
+            .map_err(|error| head.unwritable(&error))
+    }))
+}
+
+fn read_quorum_fetch(version: i16, request: &FetchRequest) -> Option<messages::FetchRequest> {
+    let topic = quorum::only(&request.topics)?;
+    let partition = quorum::only(&topic.partitions)?;
+    let is_metadata = topic.topic_id == quorum::METADATA_TOPIC_ID && partition.partition == 0;
+    let replica = match version {
+        15.. => request.replica_state.replica_id,
+        _ => request.replica_id,
+    };
+    is_metadata.then(|| messages::FetchRequest {
+        cluster_id: quorum::cluster_id(request.cluster_id.as_ref()),
+        replica: ReplicaKey::new(BrokerId(replica.0), DirectoryId(partition.replica_directory_id)),
+        epoch: LeaderEpoch(partition.current_leader_epoch),
+        fetch_offset: Offset(partition.fetch_offset),
+        last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+        high_watermark: Offset(partition.high_watermark),
+        max_wait_ms: request.max_wait_ms,
+        max_bytes: request.max_bytes,
+    })
+}
+
+fn quorum_reply<R>(version: i16, listener: &str, reply: messages::FetchReply) -> (FetchReply<R>, Vec<NodeEndpoint>) {
+    let leadership = reply.leadership;
+    let (mut records, mut diverging_epoch, mut snapshot_id) = (Bytes::new(), None, None);
+    match reply.fetched {
+        messages::Fetched::Records(bytes) => records = bytes,
+        messages::Fetched::Diverging(end) => diverging_epoch = Some((end.epoch, end.end_offset)),
+        messages::Fetched::Snapshot(id) => snapshot_id = Some((id.end_offset, id.epoch)),
+    }
+    let endpoint = quorum::leader_endpoint(&leadership, listener).filter(|_| version >= 17);
+    let endpoints = endpoint.map(|(node, endpoint)| NodeEndpoint {
+        node,
+        host: endpoint.host.to_string(),
+        port: i32::from(endpoint.port),
+        rack: None,
+    });
+    let partition = Fetched {
+        partition: PartitionId(0),
+        error: leadership.error,
+        high_watermark: reply.high_watermark.unwrap_or(Offset::NONE),
+        last_stable_offset: Offset::NONE,
+        log_start_offset: reply.log_start,
+        diverging_epoch,
+        current_leader: Some((leadership.leader.unwrap_or(BrokerId::NONE), leadership.epoch)),
+        snapshot_id,
+        aborted: Some(Vec::new()),
+        preferred_read_replica: BrokerId::NONE,
+        records: Some(RecordSlice::Memory(records)),
+    };
+    let reply = FetchReply {
+        error: ErrorCode::None,
+        session_id: 0,
+        topics: vec![(TopicRef::Id(TopicId(quorum::METADATA_TOPIC_ID)), vec![partition])],
+    };
+    (reply, endpoints.into_iter().collect())
+}
+
+fn failed<R>(error: ErrorCode) -> FetchReply<R> {
+    FetchReply {
+        error,
+        session_id: 0,
+        topics: Vec::new(),
     }
 }
 

@@ -16,7 +16,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(19, "CreateTopics", (2, 7), 5);
+pub(super) static API: Api = Api::both(19, "CreateTopics", (2, 7), 5).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let names: Vec<_> = request.topics.iter().map(|topic| topic.name.to_string()).collect();
@@ -24,7 +24,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: CreateTopicsReq
         topics: request.topics.into_iter().map(new_topic).collect(),
         validate_only: request.validate_only,
     };
-    let results = match call.node.submit(command, request.timeout_ms).await {
+    let results = match call.submit(command, request.timeout_ms).await {
         Ok(results) => results,
         Err(error) => names.into_iter().map(|name| (name, Err(error.clone()))).collect(),
     };

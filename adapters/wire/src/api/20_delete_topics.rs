@@ -13,7 +13,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(20, "DeleteTopics", (1, 6), 4);
+pub(super) static API: Api = Api::both(20, "DeleteTopics", (1, 6), 4).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = request
@@ -26,7 +26,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: DeleteTopicsReq
     });
     let topics: Vec<_> = by_name.chain(by_either).collect();
     let command = DeleteTopics { topics: topics.clone() };
-    let results = match call.node.submit(command, request.timeout_ms).await {
+    let results = match call.submit(command, request.timeout_ms).await {
         Ok(results) => results,
         Err(error) => {
             let error = ApiError {

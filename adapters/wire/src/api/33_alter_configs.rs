@@ -11,7 +11,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(33, "AlterConfigs", (0, 2), 2);
+pub(super) static API: Api = Api::both(33, "AlterConfigs", (0, 2), 2).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let change = |resource: &kafka_protocol::messages::alter_configs_request::AlterConfigsResource| {

@@ -12,7 +12,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(37, "CreatePartitions", (0, 3), 2);
+pub(super) static API: Api = Api::both(37, "CreatePartitions", (0, 3), 2).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let names: Vec<_> = request.topics.iter().map(|topic| topic.name.to_string()).collect();
@@ -20,7 +20,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: CreatePartition
         topics: request.topics.into_iter().map(more_partitions).collect(),
         validate_only: request.validate_only,
     };
-    let results = match call.node.submit(command, request.timeout_ms).await {
+    let results = match call.submit(command, request.timeout_ms).await {
         Ok(results) => results,
         Err(error) => names.into_iter().map(|name| (name, Err(error.clone()))).collect(),
     };

@@ -15,7 +15,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(43, "ElectLeaders", (0, 2), 2);
+pub(super) static API: Api = Api::both(43, "ElectLeaders", (0, 2), 2).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ElectLeadersRequest) -> ElectLeadersResponse {
     let unclean = match request.election_type {
@@ -35,7 +35,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ElectLeadersReq
         unclean,
         partitions: partitions.clone(),
     };
-    let (error, elected) = match call.node.submit(command, request.timeout_ms).await {
+    let (error, elected) = match call.submit(command, request.timeout_ms).await {
         Ok(elected) => (ErrorCode::None, elected),
         Err(error) => {
             let failed = partitions.into_iter().flatten();

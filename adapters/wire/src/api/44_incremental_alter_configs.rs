@@ -12,7 +12,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(44, "IncrementalAlterConfigs", (0, 1), 1);
+pub(super) static API: Api = Api::both(44, "IncrementalAlterConfigs", (0, 1), 1).forwardable();
 
 pub(super) async fn handle<N: Node>(
     call: &Call<'_, N>,

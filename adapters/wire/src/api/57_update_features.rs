@@ -10,7 +10,7 @@ use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
-pub(super) static API: Api = Api::both(57, "UpdateFeatures", (0, 2), 0);
+pub(super) static API: Api = Api::both(57, "UpdateFeatures", (0, 2), 0).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
     let version = call.version();
@@ -27,7 +27,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: UpdateFeaturesR
         updates: request.feature_updates.iter().map(update).collect(),
         validate_only: request.validate_only,
     };
-    match call.node.submit(command, request.timeout_ms).await {
+    match call.submit(command, request.timeout_ms).await {
         Ok(()) if version < 2 => {
             let updated = request.feature_updates.into_iter();
             let results = updated.map(|update| UpdatableFeatureResult::default().with_feature(update.feature));

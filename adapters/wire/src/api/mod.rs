@@ -5,13 +5,28 @@
 
 mod endpoints;
 mod operations;
+mod quorum;
 #[cfg(test)]
 mod tests;
 
+#[path = "67_allocate_producer_ids.rs"]
+mod allocate_producer_ids;
 #[path = "33_alter_configs.rs"]
 mod alter_configs;
+#[path = "56_alter_partition.rs"]
+mod alter_partition;
 #[path = "18_api_versions.rs"]
 mod api_versions;
+#[path = "73_assign_replicas_to_dirs.rs"]
+mod assign_replicas_to_dirs;
+#[path = "53_begin_quorum_epoch.rs"]
+mod begin_quorum_epoch;
+#[path = "63_broker_heartbeat.rs"]
+mod broker_heartbeat;
+#[path = "62_broker_registration.rs"]
+mod broker_registration;
+#[path = "70_controller_registration.rs"]
+mod controller_registration;
 #[path = "37_create_partitions.rs"]
 mod create_partitions;
 #[path = "19_create_topics.rs"]
@@ -30,12 +45,20 @@ mod describe_configs;
 mod describe_log_dirs;
 #[path = "61_describe_producers.rs"]
 mod describe_producers;
+#[path = "55_describe_quorum.rs"]
+mod describe_quorum;
 #[path = "75_describe_topic_partitions.rs"]
 mod describe_topic_partitions;
 #[path = "43_elect_leaders.rs"]
 mod elect_leaders;
+#[path = "54_end_quorum_epoch.rs"]
+mod end_quorum_epoch;
+#[path = "58_envelope.rs"]
+mod envelope;
 #[path = "01_fetch.rs"]
 mod fetch;
+#[path = "59_fetch_snapshot.rs"]
+mod fetch_snapshot;
 #[path = "10_find_coordinator.rs"]
 mod find_coordinator;
 #[path = "44_incremental_alter_configs.rs"]
@@ -56,17 +79,21 @@ mod produce;
 mod unregister_broker;
 #[path = "57_update_features.rs"]
 mod update_features;
+#[path = "52_vote.rs"]
+mod vote;
 
 use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
-use ottla_domain::error::ApiError;
+use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::BrokerId;
+use ottla_domain::metadata::controller::Command;
 use ottla_domain::metadata::controller::configs::AlterConfigs;
 use ottla_domain::record::primitives::{DecodeError, Reader};
 
@@ -89,6 +116,8 @@ pub(crate) struct Api {
     pub(crate) broker: bool,
     /// Controller listeners take it.
     pub(crate) controller: bool,
+    /// Brokers may pass it on in an Envelope.
+    pub(crate) forwardable: bool,
     /// An answer that is waited for when the node stops is not worth waiting for.
     pub(crate) abandoned_on_stop: bool,
     pub(crate) metrics: ApiMetrics,
@@ -105,9 +134,18 @@ impl Api {
             flexible_from,
             broker: true,
             controller: false,
+            forwardable: false,
             abandoned_on_stop: false,
             metrics: ApiMetrics::new(),
         }
+    }
+
+    /// An API of controller listeners.
+    const fn controller(key: i16, name: &'static str, versions: (i16, i16), flexible_from: i16) -> Self {
+        let mut api = Api::broker(key, name, versions, flexible_from);
+        api.broker = false;
+        api.controller = true;
+        api
     }
 
     /// An API of both kinds of listeners.
@@ -115,6 +153,12 @@ impl Api {
         let mut api = Api::broker(key, name, versions, flexible_from);
         api.controller = true;
         api
+    }
+
+    /// The same, and brokers may pass it on in an Envelope.
+    const fn forwardable(mut self) -> Self {
+        self.forwardable = true;
+        self
     }
 
     fn listens_on(&self, kind: ListenerKind) -> bool {
@@ -151,10 +195,22 @@ static APIS: &[&Api] = &[
     &create_partitions::API,
     &elect_leaders::API,
     &incremental_alter_configs::API,
+    &vote::API,
+    &begin_quorum_epoch::API,
+    &end_quorum_epoch::API,
+    &describe_quorum::API,
+    &alter_partition::API,
     &update_features::API,
+    &envelope::API,
+    &fetch_snapshot::API,
     &describe_cluster::API,
     &describe_producers::API,
+    &broker_registration::API,
+    &broker_heartbeat::API,
     &unregister_broker::API,
+    &allocate_producer_ids::API,
+    &controller_registration::API,
+    &assign_replicas_to_dirs::API,
     &list_config_resources::API,
     &describe_topic_partitions::API,
 ];
@@ -359,6 +415,8 @@ struct Call<'a, N> {
     node: &'a Arc<N>,
     listener: &'a Listening,
     request: &'a Request,
+    /// A command was refused because another node is the controller.
+    not_controller: AtomicBool,
 }
 
 impl<N: Node> Call<'_, N> {
@@ -371,9 +429,21 @@ impl<N: Node> Call<'_, N> {
         (self.listener.kind == ListenerKind::Broker).then(|| self.node.node_id())
     }
 
+    /// Has the controller carry out a command.
+    async fn submit<C: Command>(&self, command: C, timeout_ms: i32) -> Result<C::Reply, ApiError> {
+        let result = self.node.submit(command, timeout_ms).await;
+        if result
+            .as_ref()
+            .is_err_and(|error| error.code == ErrorCode::NotController)
+        {
+            self.not_controller.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
     /// Changes settings; a refusal of the whole is one of each of the `count` changes.
     async fn submit_each(&self, command: AlterConfigs, count: usize) -> Vec<Result<(), ApiError>> {
-        match self.node.submit(command, DEFAULT_TIMEOUT_MS).await {
+        match self.submit(command, DEFAULT_TIMEOUT_MS).await {
             Ok(results) => results.into_iter().map(|(_, result)| result).collect(),
             Err(error) => vec![Err(error); count],
         }
@@ -386,11 +456,17 @@ pub(crate) async fn execute<N: Node>(
     listener: &Listening,
     request: &Request,
 ) -> Result<Answer<N::Region>, Refusal> {
-    let call = &Call {
+    let call = Call {
         node,
         listener,
         request,
+        not_controller: AtomicBool::new(false),
     };
+    dispatch(&call).await
+}
+
+async fn dispatch<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refusal> {
+    let request = call.request;
     macro_rules! answer {
         ($api:ident) => {
             request
@@ -420,10 +496,22 @@ pub(crate) async fn execute<N: Node>(
         37 => answer!(create_partitions),
         43 => answer!(elect_leaders),
         44 => answer!(incremental_alter_configs),
+        52 => answer!(vote),
+        53 => answer!(begin_quorum_epoch),
+        54 => answer!(end_quorum_epoch),
+        55 => answer!(describe_quorum),
+        56 => answer!(alter_partition),
         57 => answer!(update_features),
+        58 => answer!(envelope),
+        59 => answer!(fetch_snapshot),
         60 => answer!(describe_cluster),
         61 => answer!(describe_producers),
+        62 => answer!(broker_registration),
+        63 => answer!(broker_heartbeat),
         64 => answer!(unregister_broker),
+        67 => answer!(allocate_producer_ids),
+        70 => answer!(controller_registration),
+        73 => answer!(assign_replicas_to_dirs),
         74 => answer!(list_config_resources),
         75 => answer!(describe_topic_partitions),
         key => Err(Refusal::Unsupported {

@@ -1,4 +1,5 @@
 mod admin;
+mod controller;
 mod describe;
 
 use std::collections::BTreeMap;
