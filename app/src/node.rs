@@ -20,7 +20,7 @@ use ottla_wire::server::{
     BindError, Bound, ConnectionLimits, ConnectionQuota, Listener, ListenerKind, RequestLimits, Serving, SocketOptions,
 };
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
@@ -113,8 +113,16 @@ pub fn run(config: NodeConfig) -> Result<(), NodeError> {
     let control = runtime("ottla-control", Some(CONTROL_THREADS))?;
     let data = runtime("ottla-data", None)?;
     let outcome = control.block_on(async {
-        let node = Node::start(&config, &data, started).await?;
-        node.run().await
+        // Before anything else: a signal that comes while the node starts stops it, too.
+        let mut signals = Signals::new().map_err(|error| NodeError::Machine {
+            what: "watching for signals",
+            error,
+        })?;
+        let node = tokio::select! {
+            node = Node::start(&config, &data, started) => node?,
+            () = signals.stop() => return Ok(()),
+        };
+        node.run(signals).await
     });
     data.shutdown_timeout(STOP_GRACE);
     control.shutdown_timeout(STOP_GRACE);
@@ -250,14 +258,27 @@ fn lifecycle_times(config: &NodeConfig) -> LifecycleTimes {
     }
 }
 
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which end the process no more once this exists.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Waits until someone wants the node to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// A node at work.
@@ -416,6 +437,12 @@ impl Node {
                 serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
             }
         }
+        let seen = state.clone();
+        observability.health.started(move || match *seen.borrow() {
+            BrokerState::Running(_) => Ok(()),
+            _ if !has_broker => Ok(()),
+            state => Err(format!("{state:?}")),
+        });
         announce(
             config,
             &cluster_id,
@@ -423,12 +450,6 @@ impl Node {
             observability.http_address,
             started.elapsed(),
         );
-        let seen = state.clone();
-        observability.health.started(move || match *seen.borrow() {
-            BrokerState::Running(_) => Ok(()),
-            _ if !has_broker => Ok(()),
-            state => Err(format!("{state:?}")),
-        });
         Ok(Node {
             broker,
             serving,
@@ -443,9 +464,9 @@ impl Node {
     }
 
     /// Serves until a signal comes or a part fails, then stops in order.
-    async fn run(mut self) -> Result<(), NodeError> {
+    async fn run(mut self, mut signals: Signals) -> Result<(), NodeError> {
         let outcome = tokio::select! {
-            signal = stop_signal() => signal.map_err(|error| NodeError::Machine { what: "waiting for signals", error }),
+            () = signals.stop() => Ok(()),
             () = self.broker.halted() => Err(NodeError::NoDirectory),
             stopped = &mut self.raft_stopped => {
                 Err(stopped.ok().and_then(|stopped| stopped.result.err()).map_or(NodeError::Stopped("the quorum's replica"), NodeError::Raft))
