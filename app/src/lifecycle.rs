@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{BrokerEpoch, DirectoryId};
-use ottla_domain::metadata::controller::brokers::RegisterBroker;
+use ottla_domain::metadata::controller::brokers::{RegisterBroker, RegisterController};
 use ottla_domain::metadata::controller::heartbeats::BrokerHeartbeat;
+use ottla_domain::metadata::records::RegisterControllerRecord;
 use ottla_domain::ports::inbound::ControllerApi;
 use ottla_domain::ports::outbound::LogStore;
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use crate::broker::Broker;
 
 /// How long to wait before asking again a controller that does not answer.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// How long a registration of a controller may take before it is sent again.
+const CONTROLLER_REGISTRATION_TIMEOUT_MS: i32 = 5_000;
 
 /// How far the broker has come, for whoever waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,20 @@ pub async fn register<C: ControllerApi>(
             Err(error) if error.code == ErrorCode::NotController => debug!(%error, "no controller yet"),
             Err(error) => warn!(%error, "registration failed; trying again"),
         }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Registers this process as a controller, trying until it is done (KIP-919).
+pub async fn register_controller<C: ControllerApi>(controller: C, registration: RegisterControllerRecord) {
+    while let Err(error) = controller
+        .submit(
+            RegisterController(registration.clone()),
+            CONTROLLER_REGISTRATION_TIMEOUT_MS,
+        )
+        .await
+    {
+        debug!(%error, "registering the controller failed; trying again");
         tokio::time::sleep(RETRY).await;
     }
 }

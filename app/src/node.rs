@@ -11,7 +11,9 @@ use ottla_domain::ids::{DirectoryId, LeaderEpoch};
 use ottla_domain::metadata::controller::brokers::{RegisterBroker, supported_broker_features};
 use ottla_domain::metadata::controller::{self as commands};
 use ottla_domain::metadata::image::{ApplyError, MetadataImage};
-use ottla_domain::metadata::records::BrokerEndpoint;
+use ottla_domain::metadata::records::{
+    BrokerEndpoint, BrokerFeature, ControllerEndpoint, ControllerFeature, RegisterControllerRecord,
+};
 use ottla_domain::ports::outbound::{Entropy, LogStore, StorageError};
 use ottla_observability::health::Health;
 use ottla_raft::{RaftHandle, Stopped};
@@ -24,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
+use uuid::Uuid;
 
 use crate::announce::{Listening, announce};
 use crate::auto_creation::AutoCreation;
@@ -184,26 +187,61 @@ fn listening(bound: &Bound) -> Listening {
     }
 }
 
-/// What clients are told: as configured, with the real port for 0 and this machine's name for no host.
-fn advertised(config: &NodeConfig, bound: &[Bound]) -> Vec<BrokerEndpoint> {
+/// What others are told of these listeners (name, host, port): as configured, with the real port for 0 and this machine's
+/// name for no host.
+fn advertised(endpoints: &[Endpoint], bound: &[Bound]) -> Vec<(String, String, u16)> {
     let describe = |endpoint: &Endpoint| {
         let listener = bound.iter().find(|bound| **bound.name() == *endpoint.name);
         let bound_port = listener
             .and_then(|bound| bound.addresses().first())
             .map(SocketAddr::port);
-        BrokerEndpoint {
-            name: endpoint.name.clone(),
-            host: endpoint.host.clone().unwrap_or_else(host_name),
-            port: if endpoint.port == 0 {
-                bound_port.unwrap_or(0)
-            } else {
-                endpoint.port
-            },
-            security_protocol: 0,
-            ..BrokerEndpoint::default()
-        }
+        let port = if endpoint.port == 0 {
+            bound_port.unwrap_or(0)
+        } else {
+            endpoint.port
+        };
+        (
+            endpoint.name.clone(),
+            endpoint.host.clone().unwrap_or_else(host_name),
+            port,
+        )
     };
-    config.advertised_listeners.iter().map(describe).collect()
+    endpoints.iter().map(describe).collect()
+}
+
+fn broker_endpoint((name, host, port): (String, String, u16)) -> BrokerEndpoint {
+    BrokerEndpoint {
+        name,
+        host,
+        port,
+        ..BrokerEndpoint::default()
+    }
+}
+
+/// What this controller tells of itself (KIP-919).
+fn controller_registration(config: &NodeConfig, bound: &[Bound], incarnation_id: Uuid) -> RegisterControllerRecord {
+    let endpoint = |(name, host, port)| ControllerEndpoint {
+        name,
+        host,
+        port,
+        ..ControllerEndpoint::default()
+    };
+    let feature = |feature: BrokerFeature| ControllerFeature {
+        name: feature.name,
+        min_supported_version: feature.min_supported_version,
+        max_supported_version: feature.max_supported_version,
+        ..ControllerFeature::default()
+    };
+    RegisterControllerRecord {
+        controller_id: config.node_id.0,
+        incarnation_id,
+        end_points: advertised(&config.advertised_controller_listeners, bound)
+            .into_iter()
+            .map(endpoint)
+            .collect(),
+        features: supported_broker_features().into_iter().map(feature).collect(),
+        ..RegisterControllerRecord::default()
+    }
 }
 
 fn host_name() -> String {
@@ -377,7 +415,12 @@ impl Node {
             what: "watching a listener",
             error,
         };
-        let endpoints = advertised(config, &brokers);
+        let endpoints = advertised(&config.advertised_listeners, &brokers);
+        let incarnation_id = Uuid::from_u128(SystemEntropy.draw());
+        if config.roles.controller {
+            let record = controller_registration(config, &controllers, incarnation_id);
+            tokio::spawn(lifecycle::register_controller(controller.clone(), record));
+        }
         let listening: Vec<Listening> = controllers.iter().chain(&brokers).map(listening).collect();
         for bound in controllers {
             serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
@@ -388,8 +431,8 @@ impl Node {
             let registration = RegisterBroker {
                 broker: config.node_id,
                 cluster_id: cluster_id.clone(),
-                incarnation_id: uuid::Uuid::from_u128(SystemEntropy.draw()),
-                endpoints,
+                incarnation_id,
+                endpoints: endpoints.into_iter().map(broker_endpoint).collect(),
                 features: supported_broker_features(),
                 rack: config.rack.clone(),
                 log_directories: online_directories(&store),
