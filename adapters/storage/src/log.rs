@@ -341,14 +341,15 @@ impl PartitionLog for Log {
     ) -> Result<RecordSlice<Region>, StorageError> {
         let health = &self.directory.health;
         health.check()?;
+        // In this order: the segments reach up to this end, and begin at or below this start, whatever happens meanwhile.
         let log_end = self.log_end_offset();
+        let segments = self.segments.load();
         if from < self.log_start_offset() || from > log_end {
             return Err(self.out_of_range(from));
         }
         let upper = upper.min(log_end);
         let empty = Ok(RecordSlice::Memory(Bytes::new()));
         let interval_bytes = self.interval_bytes();
-        let segments = self.segments.load();
         for segment in Log::segments_from(&segments, from) {
             if from >= upper || segment.base_offset >= upper {
                 break;

@@ -18,6 +18,7 @@ use ottla_domain::ports::outbound::{OpenedLog, StorageError};
 use ottla_domain::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
 use ottla_domain::record::control::EndTxnMarker;
 
+use crate::atomic_file;
 use crate::directory::Directory;
 use crate::epochs;
 use crate::health::{Doing, OrFail};
@@ -62,8 +63,8 @@ pub(crate) fn create(target: Target, topic_id: TopicId) -> Result<OpenedLog<Log>
         fs::create_dir(&folder)?;
         partition_metadata::write(&folder, topic_id)?;
         let segment = Segment::create(&folder, Offset::ZERO)?;
-        crate::atomic_file::sync_folder(&folder)?;
-        crate::atomic_file::sync_folder(&target.directory.path)?;
+        atomic_file::sync_folder(&folder)?;
+        atomic_file::sync_folder(&target.directory.path)?;
         segment.folder_synced();
         Ok::<_, io::Error>(Arc::new(segment))
     };
@@ -164,9 +165,13 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     let (kept, gone) = segments
         .split_at_checked(scanned.kept_count)
         .unwrap_or((&segments, &[]));
-    for segment in gone {
+    // The last one first, and durably: a segment must never come back behind a gap.
+    for segment in gone.iter().rev() {
         let deleted = segment.mark_deleted(&folder).or_fail(&health, opening)?;
         target.directory.trash.add(deleted, target.config.file_delete_delay_ms);
+    }
+    if !gone.is_empty() {
+        atomic_file::sync_folder(&folder).or_fail(&health, opening)?;
     }
     let mut segments = kept.to_vec();
 
@@ -195,14 +200,19 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         producers,
     };
     let opened = opened(target, topic_id, index, segments, writer, state, synced);
-    if past.log_start.is_some_and(|known| known > first_base) || !past.is_known {
-        opened.log.index.put_log_start(log_start).or_fail(&health, opening)?;
+    let index = &opened.log.index;
+    if past.recovery_point > log_end {
+        // Synced data was lost: what is appended in its place was not.
+        let lowered = index.put_checkpoint(Checkpoint::RecoveryPoint, log_end);
+        lowered.or_fail(&health, opening)?;
     }
-    opened
-        .log
-        .index
-        .put_epochs(&epochs::encode(&opened.state.epochs))
-        .or_fail(&health, opening)?;
+    if !past.is_known && log_start > first_base {
+        index.put_log_start(log_start).or_fail(&health, opening)?;
+    }
+    if opened.state.epochs != past.epochs {
+        let written = index.put_epochs(&epochs::encode(&opened.state.epochs));
+        written.or_fail(&health, opening)?;
+    }
     Ok(opened)
 }
 

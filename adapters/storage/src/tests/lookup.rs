@@ -86,6 +86,32 @@ fn cold_lookups_read_an_interval_and_a_batch_also_with_a_rebuilt_index() {
 }
 
 #[test]
+fn the_index_forgets_what_was_cut() {
+    let mut fixture = Fixture::new(LogConfig {
+        index_interval_bytes: 100,
+        ..LogConfig::default()
+    });
+    for number in 0..100 {
+        fixture.append(&[(number, &values(100))], 0);
+    }
+    let mut fixture = fixture.restart();
+    fixture.log.truncate(Offset(50), &mut fixture.state).unwrap();
+    // The same offsets at the same positions, at other times.
+    for number in 50..100 {
+        fixture.append(&[(1000 - number, &values(100))], 0);
+    }
+    let fixture = fixture.restart();
+    for (timestamp, offset) in [(40, 40), (60, 50), (950, 50), (951, -1)] {
+        let found = fixture
+            .log
+            .find_by_timestamp(Timestamp(timestamp), Offset(100))
+            .unwrap();
+        let found = found.map_or(-1, |bytes| batches(bytes)[0].header.base_offset.0);
+        assert_eq!(found, offset, "at {timestamp}");
+    }
+}
+
+#[test]
 fn reads_near_the_end_need_no_index() {
     let mut fixture = Fixture::new(LogConfig::default());
     for number in 0..1000 {

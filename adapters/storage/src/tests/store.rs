@@ -191,3 +191,29 @@ fn the_metadata_log_is_opened_apart() {
     assert_eq!(opened.topic_id.to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
     assert_eq!(read_from(&opened.log, 0), [appended]);
 }
+
+#[test]
+fn what_replaces_lost_synced_records_is_checked() {
+    let root = tempfile::tempdir().unwrap();
+    let config = store_config(vec![format(root.path(), 0)]);
+    let path = root.path().join("data0/__cluster_metadata-0/00000000000000000000.log");
+    let open = || {
+        let store = Store::open(&config).unwrap();
+        let opened = store.open_metadata_log(Arc::new(LogConfig::default()), NOW).unwrap();
+        (store, opened)
+    };
+    let (store, mut opened) = open();
+    append(&opened.log, &mut opened.state, &[(1, "lost")], 1);
+    store
+        .close(&[(Arc::clone(&opened.log), opened.state.clone())], BrokerEpoch(1))
+        .unwrap();
+    drop((store, opened));
+    fs::write(&path, "").unwrap();
+    let (store, mut opened) = open();
+    let replaced = append(&opened.log, &mut opened.state, &[(1, "new!")], 1);
+    drop((store, opened));
+    let mut damaged = replaced.bytes().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&path, damaged).unwrap();
+    assert_eq!(open().1.log.log_end_offset(), Offset(0));
+}
