@@ -45,6 +45,8 @@ pub(crate) struct FakeNode {
     pub(crate) produced: Mutex<Vec<Produce>>,
     /// Produces with acks=all are answered once this is true.
     pub(crate) replicated: watch::Sender<bool>,
+    /// DeleteRecords is not done while this is true.
+    pub(crate) holds_delete_records: watch::Sender<bool>,
     /// What the next fetches return; when there is nothing they poll for ever.
     pub(crate) records: Mutex<Vec<Slice>>,
     /// Topics whose creation was asked for.
@@ -74,6 +76,7 @@ impl Default for FakeNode {
             image: Mutex::new(Arc::new(image())),
             produced: Mutex::default(),
             replicated: watch::Sender::new(false),
+            holds_delete_records: watch::Sender::new(false),
             records: Mutex::default(),
             created: Mutex::default(),
             controller: Mutex::new(Controller::new(image(), settings, Offset(100), Mono(0))),
@@ -243,6 +246,8 @@ impl OffsetsApi for FakeNode {
     }
 
     async fn delete_records(&self, _: &str, _: PartitionId, before: Offset) -> Result<Offset, ErrorCode> {
+        let mut held = self.holds_delete_records.subscribe();
+        held.wait_for(|held| !held).await.unwrap();
         Ok(before)
     }
 
@@ -366,6 +371,15 @@ impl Fixture {
     }
 
     pub(crate) fn with(kind: ListenerKind, limits: RequestLimits, connections: ConnectionLimits) -> Self {
+        Self::bind(kind, limits, &ConnectionQuota::new(connections))
+    }
+
+    pub(crate) fn with_memory(request_memory_bytes: usize) -> Self {
+        let quota = ConnectionQuota::with_request_memory(ConnectionLimits::default(), request_memory_bytes);
+        Self::bind(ListenerKind::Broker, LIMITS, &quota)
+    }
+
+    fn bind(kind: ListenerKind, limits: RequestLimits, quota: &Arc<ConnectionQuota>) -> Self {
         let listener = Listener {
             name: match kind {
                 ListenerKind::Broker => "PLAINTEXT".into(),
@@ -382,9 +396,7 @@ impl Fixture {
         let bound = Bound::bind(&listener, options).unwrap();
         let address = bound.addresses()[0];
         let node = Arc::new(FakeNode::default());
-        let serving = bound
-            .serve(Arc::clone(&node), limits, &ConnectionQuota::new(connections))
-            .unwrap();
+        let serving = bound.serve(Arc::clone(&node), limits, quota).unwrap();
         Fixture { node, address, serving }
     }
 

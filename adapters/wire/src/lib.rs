@@ -1,6 +1,7 @@
 //! Kafka's protocol over TCP: listeners, connections, and one file for each API.
 
 mod api;
+mod budget;
 pub mod checker;
 mod connection;
 #[cfg(test)]

@@ -17,6 +17,17 @@ pub(crate) enum Part<R> {
     File { region: R, position: u64, size_bytes: u64 },
 }
 
+impl<R> Response<R> {
+    /// What the response holds in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let sizes = self.parts.iter().map(|part| match part {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::File { .. } => 0,
+        });
+        sizes.sum()
+    }
+}
+
 impl<R> From<Bytes> for Response<R> {
     fn from(frame: Bytes) -> Self {
         Response {

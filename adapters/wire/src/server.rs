@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::budget::Budget;
 use crate::connection::{self, FrameLimits, Shared};
 use crate::metrics;
 use crate::node::Node;
@@ -20,6 +21,9 @@ use crate::rate_limit::RateLimit;
 
 /// How long accepting pauses when the process or the machine is out of file descriptors.
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(200);
+
+/// The default of `ottla.request.memory.bytes`.
+const REQUEST_MEMORY_BYTES: usize = 128 * 1024 * 1024;
 
 /// Which requests a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +165,7 @@ impl Bound {
                 request_max_bytes: limits.request_max_bytes.min(limits.produce_max_bytes),
             },
             idle: limits.idle,
+            budget: Arc::clone(&quota.memory),
         });
         let mut accepting = Vec::with_capacity(self.sockets.len());
         for socket in self.sockets {
@@ -323,11 +328,13 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Counts the connections of all listeners. Touched when connections come and go, never by requests.
+/// What the connections of all listeners share: their number, and the memory of their requests and answers. The lock is
+/// taken when connections come and go, never by requests.
 #[derive(Debug)]
 pub struct ConnectionQuota {
     counts: Mutex<Counts>,
     freed: Notify,
+    memory: Arc<Budget>,
 }
 
 #[derive(Debug)]
@@ -338,8 +345,13 @@ struct Counts {
 }
 
 impl ConnectionQuota {
-    /// No connections yet.
+    /// No connections yet, and the default memory for their requests and answers.
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Self::with_request_memory(limits, REQUEST_MEMORY_BYTES)
+    }
+
+    /// The same with `ottla.request.memory.bytes`.
+    pub fn with_request_memory(limits: ConnectionLimits, request_memory_bytes: usize) -> Arc<Self> {
         Arc::new(ConnectionQuota {
             counts: Mutex::new(Counts {
                 limits,
@@ -347,6 +359,7 @@ impl ConnectionQuota {
                 per_ip: HashMap::new(),
             }),
             freed: Notify::new(),
+            memory: Budget::new(request_memory_bytes),
         })
     }
 

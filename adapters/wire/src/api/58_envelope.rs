@@ -29,6 +29,9 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EnvelopeRequest
         Ok(_) => return refuse(ErrorCode::InvalidRequest),
         Err(_) => return refuse(ErrorCode::UnsupportedVersion),
     };
+    if inner.check().is_err() {
+        return refuse(ErrorCode::UnsupportedVersion);
+    }
     let inner_call = Call {
         node: call.node,
         listener: call.listener,

@@ -307,10 +307,14 @@ impl Request {
         (self.api.min_version..=self.api.max_version).contains(&self.version)
     }
 
-    /// Checks the body in constant memory, so that no decoder believes a length in it.
-    fn check(&self) -> Result<(), Refusal> {
-        check_request(self.api.key, self.version, &self.body)?;
-        Ok(())
+    /// Checks the body in constant memory, so that no decoder believes a length in it, and tells how much memory the
+    /// decoded request takes at most.
+    pub(crate) fn check(&self) -> Result<usize, Refusal> {
+        if !self.is_version_served() {
+            return Ok(0);
+        }
+        let checked = check_request(self.api.key, self.version, &self.body)?;
+        Ok(checked.decoded_size_bytes)
     }
 
     /// Decodes the body, which was checked.
@@ -450,7 +454,7 @@ impl<N: Node> Call<'_, N> {
     }
 }
 
-/// Executes a request up to where the next one may run.
+/// Executes a request that was checked, up to where the next one may run.
 pub(crate) async fn execute<N: Node>(
     node: &Arc<N>,
     listener: &Listening,
@@ -473,9 +477,6 @@ async fn dispatch<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refu
                 .encode(&$api::handle(call, request.decode()?).await)
                 .map(Answer::Now)
         };
-    }
-    if request.is_version_served() {
-        request.check()?;
     }
     match request.api.key {
         0 => produce::handle(call).await,

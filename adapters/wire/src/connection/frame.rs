@@ -1,14 +1,15 @@
 //! Reads frames: a length of 32 bits, and as many bytes.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use super::Activity;
+use crate::budget::{Account, Charge, FREE_BYTES};
 
-/// Small frames are read together into a buffer of this size; larger ones get one of their own.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// Small frames are read together into a buffer of this size, which is free; larger ones get one of their own.
+const CHUNK_BYTES: usize = FREE_BYTES;
 /// What a large frame gets before its bytes arrive, unless the connection has already delivered a larger one.
 const LARGE_BYTES: usize = 64 * 1024;
 /// The API key of Produce, the only request that may be large.
@@ -35,7 +36,7 @@ pub(crate) enum FrameError {
 /// The receiving side of a connection.
 pub(crate) struct FrameReader<'a> {
     stream: &'a TcpStream,
-    activity: &'a Activity,
+    account: &'a Arc<Account>,
     limits: FrameLimits,
     buffer: BytesMut,
     /// The size of the last frame that came whole. The next one may have as much memory ahead of its bytes.
@@ -43,19 +44,19 @@ pub(crate) struct FrameReader<'a> {
 }
 
 impl<'a> FrameReader<'a> {
-    pub(crate) fn new(stream: &'a TcpStream, activity: &'a Activity, limits: FrameLimits) -> Self {
+    pub(crate) fn new(stream: &'a TcpStream, account: &'a Arc<Account>, limits: FrameLimits) -> Self {
         FrameReader {
             stream,
-            activity,
+            account,
             limits,
             buffer: BytesMut::new(),
             delivered_bytes: 0,
         }
     }
 
-    /// The next frame without its length, or `None` when the client has closed the connection. Must not be called again
+    /// The next frame without its length, with the room that it takes, or `None` when the client has closed the connection. Must not be called again
     /// after it was dropped half-way.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<(Bytes, Charge)>, FrameError> {
         if !self.fill(4).await? {
             return Ok(None);
         }
@@ -79,7 +80,7 @@ impl<'a> FrameReader<'a> {
         if !self.fill(size_bytes).await? {
             return Ok(None);
         }
-        Ok(Some(self.buffer.split_to(size_bytes).freeze()))
+        Ok(Some((self.buffer.split_to(size_bytes).freeze(), self.account.charge())))
     }
 
     /// Receives until there are `size_bytes` in the buffer; false when the connection ends before.
@@ -89,30 +90,35 @@ impl<'a> FrameReader<'a> {
             if self.buffer.capacity() - self.buffer.len() < missing_bytes {
                 self.buffer.reserve(CHUNK_BYTES - self.buffer.len());
             }
-            if receive(self.stream, &mut self.buffer).await? == 0 {
-                return Ok(false);
+            match receive(self.stream, &mut self.buffer).await? {
+                0 => return Ok(false),
+                received => self.account.moved(received),
             }
-            self.activity.touch();
         }
         Ok(true)
     }
 
     /// A frame in memory of its own, which at most doubles as bytes arrive.
-    async fn large(&mut self, size_bytes: usize) -> Result<Option<Bytes>, FrameError> {
-        let mut frame = BytesMut::with_capacity(size_bytes.min(self.delivered_bytes.max(LARGE_BYTES)));
+    async fn large(&mut self, size_bytes: usize) -> Result<Option<(Bytes, Charge)>, FrameError> {
+        let first_bytes = size_bytes.min(self.delivered_bytes.max(LARGE_BYTES));
+        let mut charge = self.account.charge();
+        charge.grow(first_bytes).await;
+        let mut frame = BytesMut::with_capacity(first_bytes);
         frame.put(self.buffer.split());
         while frame.len() < size_bytes {
             let missing_bytes = size_bytes - frame.len();
             if frame.len() == frame.capacity() {
-                frame.reserve(missing_bytes.min(frame.len()));
+                let more_bytes = missing_bytes.min(frame.len());
+                charge.grow(more_bytes).await;
+                frame.reserve(more_bytes);
             }
-            if receive(self.stream, &mut (&mut frame).limit(missing_bytes)).await? == 0 {
-                return Ok(None);
+            match receive(self.stream, &mut (&mut frame).limit(missing_bytes)).await? {
+                0 => return Ok(None),
+                received => self.account.moved(received),
             }
-            self.activity.touch();
         }
         self.delivered_bytes = size_bytes;
-        Ok(Some(frame.freeze()))
+        Ok(Some((frame.freeze(), charge)))
     }
 }
 

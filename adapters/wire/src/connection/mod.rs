@@ -13,16 +13,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use frame::{FrameError, FrameLimits};
 
 use crate::api::{self, Answer, Api, Refusal};
+use crate::budget::{Account, Budget, Charge, FREE_BYTES};
 use crate::metrics;
 use crate::node::Node;
 use crate::rate_limit::RateLimit;
@@ -40,43 +39,20 @@ pub(crate) struct Shared<N> {
     pub(crate) frame_limits: FrameLimits,
     /// `connections.max.idle.ms`; `None` keeps idle connections.
     pub(crate) idle: Option<Duration>,
+    pub(crate) budget: Arc<Budget>,
 }
 
-/// When something last moved on a connection, in either direction.
-pub(crate) struct Activity {
-    opened: Instant,
-    last_ms: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Activity {
-            opened: Instant::now(),
-            last_ms: AtomicU64::new(0),
+/// Returns once nothing has moved for `idle`.
+async fn until_idle(account: &Account, idle: Option<Duration>) {
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
+    loop {
+        let deadline = account.last_moved() + idle;
+        if deadline <= Instant::now() {
+            return;
         }
-    }
-
-    pub(crate) fn touch(&self) {
-        let now_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(now_ms, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.opened + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
-
-    /// Returns once nothing has moved for `idle`.
-    async fn until_idle(&self, idle: Option<Duration>) {
-        let Some(idle) = idle else {
-            return std::future::pending().await;
-        };
-        loop {
-            let deadline = self.last() + idle;
-            if deadline <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(deadline.into()).await;
-        }
+        tokio::time::sleep_until(deadline.into()).await;
     }
 }
 
@@ -86,6 +62,8 @@ struct Pending<R> {
     version: i16,
     received: Instant,
     response: Readiness<R>,
+    /// Room for the request, and for the answer once that is there.
+    charge: Charge,
 }
 
 enum Readiness<R> {
@@ -104,6 +82,8 @@ enum Ended {
     Refused(#[from] Refusal),
     #[error("idle")]
     Idle,
+    #[error("it held most of ottla.request.memory.bytes with least progress")]
+    Crowded,
 }
 
 /// The writing task ends with the reading one, also when that is dropped.
@@ -120,25 +100,25 @@ pub(crate) async fn serve<N: Node>(
     stream: TcpStream,
     peer: SocketAddr,
     shared: Arc<Shared<N>>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let stream = Arc::new(stream);
-    let activity = Arc::new(Activity::new());
+    let account = shared.budget.open();
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
     let writing = tokio::spawn(write_answers(
         Arc::clone(&stream),
-        Arc::clone(&activity),
+        Arc::clone(&account),
         queue,
         stop.clone(),
     ));
     let _abort_writing = AbortOnDrop(writing.abort_handle());
     let result = {
-        let mut reading = pin!(read_requests(&stream, &activity, &shared, answers));
+        let mut reading = pin!(read_requests(&stream, &account, &shared, answers, stop));
         tokio::select! {
             biased;
             result = &mut reading => result,
-            _ = stop.wait_for(|stop| *stop) => Ok(()),
-            () = activity.until_idle(shared.idle) => Err(Ended::Idle),
+            () = until_idle(&account, shared.idle) => Err(Ended::Idle),
+            () = account.closed() => Err(Ended::Crowded),
         }
     };
     let result = match result {
@@ -148,7 +128,8 @@ pub(crate) async fn serve<N: Node>(
             tokio::select! {
                 biased;
                 written = &mut writing => written.unwrap_or_else(|error| Err(io::Error::other(error).into())),
-                () = activity.until_idle(shared.idle) => Err(Ended::Idle),
+                () = until_idle(&account, shared.idle) => Err(Ended::Idle),
+                () = account.closed() => Err(Ended::Crowded),
             }
         }
         Err(ended) => Err(ended),
@@ -158,56 +139,72 @@ pub(crate) async fn serve<N: Node>(
     }
 }
 
-/// Reads and executes requests until the client closes the connection or the writing task ends.
+/// Reads and executes requests until the client closes the connection, the writing task ends, or the node stops. A
+/// request that was begun is done then.
 async fn read_requests<N: Node>(
     stream: &TcpStream,
-    activity: &Activity,
+    account: &Arc<Account>,
     shared: &Shared<N>,
     answers: mpsc::Sender<Pending<N::Region>>,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
-    let mut frames = frame::FrameReader::new(stream, activity, shared.frame_limits);
+    let mut frames = frame::FrameReader::new(stream, account, shared.frame_limits);
     loop {
-        let Ok(place) = answers.reserve().await else {
-            return Ok(());
+        let next = async {
+            let Ok(place) = answers.reserve().await else {
+                return Ok(None);
+            };
+            let frame = tokio::select! {
+                biased;
+                frame = frames.next() => frame?,
+                () = answers.closed() => None,
+            };
+            Ok::<_, Ended>(frame.map(|frame| (place, frame)))
         };
-        let frame = tokio::select! {
+        let next = tokio::select! {
             biased;
-            frame = frames.next() => frame?,
-            () = answers.closed() => return Ok(()),
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            next = next => next?,
         };
-        let Some(frame) = frame else {
+        let Some((place, (frame, mut charge))) = next else {
             return Ok(());
         };
         let received = Instant::now();
-        let (request, answer) = execute(shared, frame).await?;
-        let pending = |response| Pending {
+        let request = api::Request::parse(frame, shared.listener.kind)?;
+        let decoded_bytes = request.check()?;
+        if decoded_bytes > FREE_BYTES {
+            charge.grow(decoded_bytes).await;
+        }
+        let response = match api::execute(&shared.node, &shared.listener, &request).await? {
+            Answer::Now(response) => {
+                charge = account.force(response.memory_bytes());
+                Readiness::Now(response)
+            }
+            Answer::Later(response) => Readiness::Later(response),
+            Answer::Silent => {
+                metrics::request(request.api, request.version, received.elapsed());
+                continue;
+            }
+        };
+        place.send(Pending {
             api: request.api,
             version: request.version,
             received,
             response,
-        };
-        match answer {
-            Answer::Now(response) => place.send(pending(Readiness::Now(response))),
-            Answer::Later(response) => place.send(pending(Readiness::Later(response))),
-            Answer::Silent => metrics::request(request.api, request.version, received.elapsed()),
-        }
+            charge,
+        });
     }
-}
-
-async fn execute<N: Node>(shared: &Shared<N>, frame: Bytes) -> Result<(api::Request, Answer<N::Region>), Refusal> {
-    let request = api::Request::parse(frame, shared.listener.kind)?;
-    let answer = api::execute(&shared.node, &shared.listener, &request).await?;
-    Ok((request, answer))
 }
 
 /// Writes answers in the order of their requests until there are no more.
 async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
     stream: Arc<TcpStream>,
-    activity: Arc<Activity>,
+    account: Arc<Account>,
     mut queue: mpsc::Receiver<Pending<R>>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
     while let Some(pending) = queue.recv().await {
+        let is_late = matches!(pending.response, Readiness::Later(_));
         let response = match pending.response {
             Readiness::Now(response) => response,
             // A fetch that waits for records would hold up the end; whoever sent it asks again elsewhere.
@@ -218,7 +215,13 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
             },
             Readiness::Later(response) => response.await?,
         };
-        writer::write(&stream, &activity, response).await?;
+        // Answers that are ready were charged; a late one takes the place of its request now.
+        let mut charge = pending.charge;
+        if is_late {
+            charge = account.force(response.memory_bytes());
+        }
+        writer::write(&stream, &account, response).await?;
+        drop(charge);
         metrics::request(pending.api, pending.version, pending.received.elapsed());
     }
     Ok(())

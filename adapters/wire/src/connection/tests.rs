@@ -1,7 +1,10 @@
 use std::io::Write;
 
+use bytes::Bytes;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse};
+use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, fetch_request};
 use kafka_protocol::protocol::StrBytes;
 use ottla_domain::ports::outbound::RecordSlice;
@@ -213,6 +216,45 @@ async fn stopping_answers_what_was_accepted_but_not_polls() {
     assert_eq!(producer.receive::<ProduceResponse>(8, false).await.0, 1);
     assert!(producer.is_closed().await);
     stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn stopping_finishes_a_request_that_was_begun() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let mut client = fixture.connect().await;
+    fixture.node.holds_delete_records.send_replace(true);
+    let request = DeleteRecordsRequest::default().with_topics(vec![
+        DeleteRecordsTopic::default()
+            .with_name(StrBytes::from_static_str("topic").into())
+            .with_partitions(vec![DeleteRecordsPartition::default()]),
+    ]);
+    client.send(21, 1, false, 1, &request).await;
+    until(|| fixture.node.holds_delete_records.receiver_count() == 1).await;
+    let node = Arc::clone(&fixture.node);
+    let stopping = tokio::spawn(fixture.serving.stop(PATIENCE));
+    tokio::task::yield_now().await;
+    node.holds_delete_records.send_replace(false);
+    assert_eq!(client.receive::<DeleteRecordsResponse>(1, false).await.0, 1);
+    assert!(client.is_closed().await);
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn partial_frames_make_room_for_others() {
+    let fixture = Fixture::with_memory(1 << 20);
+    let mut hoarders = Vec::new();
+    for _ in 0..4 {
+        let mut hoarder = fixture.connect().await;
+        let mut partial = (2_900_000i32).to_be_bytes().to_vec();
+        partial.resize(500_000, 0);
+        // It may be closed while it sends.
+        let _ = hoarder.stream.write_all(&partial).await;
+        hoarders.push(hoarder);
+    }
+    let mut client = fixture.connect().await;
+    let records = Bytes::from(vec![7; 300_000]);
+    send_produce(&mut client, 1, &produce(1, Some(records))).await;
+    assert_eq!(client.receive::<ProduceResponse>(8, false).await.0, 1);
 }
 
 #[tokio::test]

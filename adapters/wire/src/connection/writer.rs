@@ -10,7 +10,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::Activity;
+use crate::budget::Account;
 use crate::response::{Part, Response};
 
 /// How many pieces one `sendmsg` takes.
@@ -25,7 +25,7 @@ const PROBE_STEP_BYTES: u64 = 64 * 1024;
 /// Sends one response whole.
 pub(super) async fn write<R: AsFd + Clone + Send + 'static>(
     stream: &TcpStream,
-    activity: &Activity,
+    account: &Account,
     response: Response<R>,
 ) -> io::Result<()> {
     let mut run: Vec<Bytes> = Vec::new();
@@ -37,15 +37,15 @@ pub(super) async fn write<R: AsFd + Clone + Send + 'static>(
                 position,
                 size_bytes,
             } => {
-                send_bytes(stream, activity, &mut run, SendFlags::MORE).await?;
-                send_file(stream, activity, region, position, size_bytes).await?;
+                send_bytes(stream, account, &mut run, SendFlags::MORE).await?;
+                send_file(stream, account, region, position, size_bytes).await?;
             }
         }
     }
-    send_bytes(stream, activity, &mut run, SendFlags::empty()).await
+    send_bytes(stream, account, &mut run, SendFlags::empty()).await
 }
 
-async fn send_bytes(stream: &TcpStream, activity: &Activity, run: &mut Vec<Bytes>, flags: SendFlags) -> io::Result<()> {
+async fn send_bytes(stream: &TcpStream, account: &Account, run: &mut Vec<Bytes>, flags: SendFlags) -> io::Result<()> {
     let mut done = 0;
     loop {
         let rest = run.get_mut(done..).unwrap_or_default();
@@ -79,7 +79,7 @@ async fn send_bytes(stream: &TcpStream, activity: &Activity, run: &mut Vec<Bytes
                 )?)
             })
             .await?;
-        activity.touch();
+        account.moved(sent);
         for bytes in rest.iter_mut() {
             let step = sent.min(bytes.len());
             bytes.advance(step);
@@ -92,7 +92,7 @@ async fn send_bytes(stream: &TcpStream, activity: &Activity, run: &mut Vec<Bytes
 
 async fn send_file<R: AsFd + Clone + Send + 'static>(
     stream: &TcpStream,
-    activity: &Activity,
+    account: &Account,
     region: R,
     mut position: u64,
     size_bytes: u64,
@@ -120,7 +120,7 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
                     "a log file is shorter than its index says",
                 ));
             }
-            activity.touch();
+            account.moved(sent);
         }
     }
     Ok(())

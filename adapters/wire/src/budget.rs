@@ -1,0 +1,282 @@
+//! One limit on the memory of all requests and answers under way (`ottla.request.memory.bytes`).
+//!
+//! A connection pays for what it holds: bytes received, structures decoded from them, answers that its client has not
+//! taken. Small things are free, so that every connection can go on. At the limit whoever needs more waits; as partial
+//! frames could wait for one another for ever, the connection that holds most with least progress is closed then.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// What is free: a connection's reserve.
+pub(crate) const FREE_BYTES: usize = 16 * 1024;
+/// How long others make room before somebody is closed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The memory that may be held, and who holds it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit_bytes: usize,
+    used_bytes: AtomicUsize,
+    /// How many wait for room.
+    waiting: AtomicUsize,
+    freed: Notify,
+    /// Changed when connections come and go, read when somebody must be closed; never by requests.
+    accounts: Mutex<Accounts>,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    next_id: u64,
+    open: HashMap<u64, Weak<Account>>,
+    reviewed: Option<Instant>,
+}
+
+impl Budget {
+    pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Budget {
+            limit_bytes,
+            used_bytes: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+            accounts: Mutex::default(),
+        })
+    }
+
+    /// The account of a new connection.
+    pub(crate) fn open(self: &Arc<Self>) -> Arc<Account> {
+        let accounts = &mut *self.accounts.lock();
+        let id = accounts.next_id;
+        accounts.next_id += 1;
+        let account = Arc::new(Account {
+            budget: Arc::clone(self),
+            id,
+            opened: Instant::now(),
+            last_moved_ms: AtomicU64::new(0),
+            moved_bytes: AtomicU64::new(0),
+            moved_at_review: AtomicU64::new(0),
+            held_bytes: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            closed: Notify::new(),
+        });
+        accounts.open.insert(id, Arc::downgrade(&account));
+        account
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
+        let taken = self
+            .used_bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|used| *used <= self.limit_bytes)
+            });
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Closes the connection that holds most beyond what it moved since the last review.
+    fn review(&self) {
+        // Gathered first: the last owner of an account takes the lock when it drops it.
+        let open: Vec<Arc<Account>> = {
+            let accounts = &mut *self.accounts.lock();
+            if accounts.reviewed.is_some_and(|reviewed| reviewed.elapsed() < PATIENCE) {
+                return;
+            }
+            accounts.reviewed = Some(Instant::now());
+            accounts.open.values().filter_map(Weak::upgrade).collect()
+        };
+        let stuck = open.iter().map(|account| (account.stuck_bytes(), account));
+        let stuck = stuck.max_by_key(|(bytes, _)| *bytes);
+        if let Some((1.., account)) = stuck {
+            account.is_closed.store(true, Ordering::Release);
+            account.closed.notify_waiters();
+        }
+    }
+}
+
+/// What one connection holds and moves.
+#[derive(Debug)]
+pub(crate) struct Account {
+    budget: Arc<Budget>,
+    id: u64,
+    opened: Instant,
+    last_moved_ms: AtomicU64,
+    moved_bytes: AtomicU64,
+    moved_at_review: AtomicU64,
+    held_bytes: AtomicUsize,
+    is_closed: AtomicBool,
+    closed: Notify,
+}
+
+impl Account {
+    /// Notes that bytes were received or sent.
+    pub(crate) fn moved(&self, bytes: usize) {
+        let now_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_moved_ms.store(now_ms, Ordering::Relaxed);
+        self.moved_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// When bytes moved last, in either direction.
+    pub(crate) fn last_moved(&self) -> Instant {
+        self.opened + Duration::from_millis(self.last_moved_ms.load(Ordering::Relaxed))
+    }
+
+    /// Returns once the connection must go to make room for others.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let closed = self.closed.notified();
+            if self.is_closed.load(Ordering::Acquire) {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    /// Takes room for `bytes` at once, even beyond the limit: for what exists already.
+    pub(crate) fn force(self: &Arc<Self>, bytes: usize) -> Charge {
+        let charged_bytes = if bytes > FREE_BYTES { bytes } else { 0 };
+        if charged_bytes > 0 {
+            self.budget.used_bytes.fetch_add(charged_bytes, Ordering::AcqRel);
+            self.held_bytes.fetch_add(charged_bytes, Ordering::Relaxed);
+        }
+        Charge {
+            account: Arc::clone(self),
+            bytes: charged_bytes,
+        }
+    }
+
+    /// Room that is yet to be paid for.
+    pub(crate) fn charge(self: &Arc<Self>) -> Charge {
+        self.force(0)
+    }
+
+    async fn take(&self, bytes: usize) {
+        if !self.budget.try_take(bytes) {
+            let _waiting = Waiting::new(&self.budget.waiting);
+            loop {
+                let freed = self.budget.freed.notified();
+                if self.budget.try_take(bytes) {
+                    break;
+                }
+                if tokio::time::timeout(PATIENCE, freed).await.is_err() {
+                    self.budget.review();
+                }
+            }
+        }
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What the connection holds beyond what it moved since the last review; that was now.
+    fn stuck_bytes(&self) -> u64 {
+        let moved = self.moved_bytes.load(Ordering::Relaxed);
+        let before = self.moved_at_review.swap(moved, Ordering::Relaxed);
+        let held = self.held_bytes.load(Ordering::Relaxed) as u64;
+        held.saturating_sub(moved.saturating_sub(before))
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.accounts.lock().open.remove(&self.id);
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Room that a connection has; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    account: Arc<Account>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Waits for more room. What can never be had waits until the connection is closed for it.
+    pub(crate) async fn grow(&mut self, bytes: usize) {
+        self.account.take(bytes).await;
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.account.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.account.budget.give_back(self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_waited_for() {
+        let budget = Budget::new(100_000);
+        let (first, second) = (budget.open(), budget.open());
+        let mut held = first.charge();
+        held.grow(80_000).await;
+        let mut wanted = second.charge();
+        let mut growing = std::pin::pin!(wanted.grow(30_000));
+        assert!(tokio::time::timeout(PATIENCE / 2, &mut growing).await.is_err());
+        drop(held);
+        growing.await;
+        assert_eq!(budget.used_bytes.load(Ordering::Acquire), 30_000);
+    }
+
+    #[tokio::test]
+    async fn the_connection_with_most_and_least_progress_is_closed() {
+        let budget = Budget::new(100_000);
+        let (stuck, moving, waiting) = (budget.open(), budget.open(), budget.open());
+        let (mut of_stuck, mut of_moving) = (stuck.charge(), moving.charge());
+        of_stuck.grow(40_000).await;
+        of_moving.grow(60_000).await;
+        moving.moved(50_000);
+        let closing = async {
+            stuck.closed().await;
+            drop(of_stuck);
+        };
+        let mut wanted = waiting.charge();
+        let ended = tokio::time::timeout(PATIENCE * 10, async { tokio::join!(closing, wanted.grow(20_000)) });
+        ended.await.expect("nobody was closed");
+        assert!(!moving.is_closed.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn what_is_small_is_free() {
+        let budget = Budget::new(100_000);
+        let account = budget.open();
+        let _small = account.force(FREE_BYTES);
+        assert_eq!(budget.used_bytes.load(Ordering::Acquire), 0);
+        let large = account.force(1_000_000);
+        assert_eq!(budget.used_bytes.load(Ordering::Acquire), 1_000_000);
+        drop(large);
+        assert_eq!(budget.used_bytes.load(Ordering::Acquire), 0);
+        drop(account);
+        drop(_small);
+        assert!(budget.accounts.lock().open.is_empty());
+    }
+}
