@@ -24,7 +24,7 @@ use ottla_wire::server::{
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -508,39 +508,58 @@ impl Node {
 
     /// Serves until a signal comes or a part fails, then stops in order.
     async fn run(mut self, mut signals: Signals) -> Result<(), NodeError> {
+        let mut replica = None;
         let outcome = tokio::select! {
             () = signals.stop() => Ok(()),
             () = self.broker.halted() => Err(NodeError::NoDirectory),
             stopped = &mut self.raft_stopped => {
-                Err(stopped.ok().and_then(|stopped| stopped.result.err()).map_or(NodeError::Stopped("the quorum's replica"), NodeError::Raft))
+                // Without a word, its thread has panicked.
+                replica = Some(stopped.ok());
+                Err(NodeError::Stopped("the replica of the metadata log"))
             }
             ended = &mut self.pump => match ended {
                 Ok(Err(error)) => Err(error.into()),
                 Ok(Ok(())) | Err(_) => Err(NodeError::Stopped("the metadata log")),
             },
         };
-        if let Err(error) = &outcome {
-            error!(%error, "stopping");
+        match &outcome {
+            Ok(()) => info!("stopping"),
+            Err(error) => error!(%error, "stopping"),
         }
-        self.stop().await.and(outcome)
+        self.stop(outcome.is_ok(), replica).await.and(outcome)
     }
 
-    async fn stop(mut self) -> Result<(), NodeError> {
-        info!("stopping");
+    /// Stops in order. `in_order` is false after a failure, when nobody may be there to let the broker go; `replica` is
+    /// what is left of the metadata log's replica, if it stopped first.
+    async fn stop(mut self, in_order: bool, replica: Option<Option<Stopped<Log>>>) -> Result<(), NodeError> {
         self.health.stopping();
         let epoch = self.state.borrow().epoch();
         self.stopping.send_replace(true);
         let may_stop = self.state.wait_for(|state| matches!(state, BrokerState::MayStop(_)));
-        if self.has_broker && tokio::time::timeout(SHUTDOWN_PATIENCE, may_stop).await.is_err() {
+        if self.has_broker && in_order && tokio::time::timeout(SHUTDOWN_PATIENCE, may_stop).await.is_err() {
             error!("the controller did not let this broker go in time; stopping all the same");
         }
-        let stops = self.serving.into_iter().map(|serving| serving.stop(STOP_GRACE));
-        for stop in stops {
-            stop.await;
+        let mut stops = JoinSet::new();
+        for serving in self.serving {
+            stops.spawn(serving.stop(STOP_GRACE));
         }
-        let broker = Arc::clone(&self.broker);
-        let closed = tokio::task::spawn_blocking(move || broker.close(epoch)).await;
-        self.raft.shutdown(RAFT_STOP_GRACE);
+        while stops.join_next().await.is_some() {}
+        let replica = match replica {
+            Some(replica) => replica,
+            None => {
+                self.raft.shutdown(RAFT_STOP_GRACE);
+                self.raft_stopped.await.ok()
+            }
+        };
+        // The replica's log is closed with the others: after it nothing is written any more.
+        let (log, failure) = replica.map_or((None, None), |stopped| {
+            (Some((stopped.log, stopped.state)), stopped.result.err())
+        });
+        let broker = self.broker;
+        let closed = tokio::task::spawn_blocking(move || broker.close(epoch, log)).await;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
         closed.map_err(|_| NodeError::Stopped("closing logs"))??;
         info!("stopped");
         Ok(())

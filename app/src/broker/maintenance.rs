@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_domain::ids::{BrokerEpoch, Offset};
+use ottla_domain::log::state::LogState;
 use ottla_domain::ports::outbound::{Clock, DirectoryFacts, LogStore, PartitionLog, StorageError};
 use tracing::{error, warn};
 
@@ -129,15 +130,18 @@ impl<S: LogStore> Broker<S> {
     }
 
     /// Stops cleanly: nothing is appended any more, everything is flushed, and the marker of a clean stop is written.
-    /// Blocks.
-    pub fn close(&self, broker_epoch: BrokerEpoch) -> Result<(), StorageError> {
+    /// `metadata` is the log of the metadata quorum, which is closed with the others. Blocks.
+    pub fn close(
+        &self,
+        broker_epoch: BrokerEpoch,
+        metadata: Option<(Arc<S::Log>, LogState)>,
+    ) -> Result<(), StorageError> {
         let table = self.partitions.load();
         table.online().for_each(|partition| partition.close());
-        let logs: Vec<_> = table
+        let replicas = table
             .online()
-            .map(|partition| (Arc::clone(partition.log()), partition.state()))
-            .collect();
-        self.store.checkpoint(&self.high_watermarks())?;
+            .map(|partition| (Arc::clone(partition.log()), partition.state()));
+        let logs: Vec<_> = replicas.chain(metadata).collect();
         self.store.close(&logs, broker_epoch)
     }
 }
