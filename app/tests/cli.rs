@@ -1,5 +1,7 @@
 //! What the binary answers on the command line: exit codes, and one line for whoever made a mistake.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
