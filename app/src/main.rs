@@ -13,6 +13,7 @@ mod controller;
 mod format;
 mod lifecycle;
 mod metadata;
+mod metrics;
 mod node;
 mod observe;
 mod producer_ids;

@@ -36,6 +36,7 @@ use crate::config::NodeConfig;
 use crate::config::listeners::Endpoint;
 use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
 use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
+use crate::metrics::Sources;
 use crate::producer_ids::ProducerIds;
 use crate::services::Services;
 use crate::{controller, format, observe, quorum};
@@ -402,6 +403,15 @@ impl Node {
             cluster_id: cluster_id.as_str().into(),
             kraft_version,
         });
+        let sources = Sources {
+            broker: Arc::clone(&broker),
+            broker_state: config.roles.broker.then(|| state.clone()),
+            quorum_leader: config.roles.controller.then(|| services.leader.clone()),
+            of_partitions: config.effective().flag("ottla.metrics.partitions"),
+        };
+        observability
+            .metrics
+            .add_collector(move |exposition| sources.collect(exposition));
         let quota = ConnectionQuota::new(connection_limits(config));
         let limits = request_limits(config);
         let mut serving = Vec::new();
@@ -421,7 +431,7 @@ impl Node {
             let record = controller_registration(config, &controllers, incarnation_id);
             tokio::spawn(lifecycle::register_controller(controller.clone(), record));
         }
-        let listening: Vec<Listening> = controllers.iter().chain(&brokers).map(listening).collect();
+        let listening: Vec<Listening> = brokers.iter().chain(&controllers).map(listening).collect();
         for bound in controllers {
             serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
         }

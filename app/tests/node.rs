@@ -128,7 +128,16 @@ fn a_node_starts_says_where_it_is_and_stops_in_order() {
     TcpStream::connect(address_after(&line, "CONTROLLER ")).unwrap();
     let http = address_after(&line, "http://");
     assert!(get(http, "/readyz").starts_with("HTTP/1.1 200 "));
-    assert!(get(http, "/metrics").contains("process_resident_memory_bytes "));
+    let metrics = get(http, "/metrics");
+    for sample in [
+        "process_resident_memory_bytes ",
+        "kafka_server_kafkaserver_brokerstate 3",
+        "kafka_controller_kafkacontroller_activecontrollercount 1",
+        "kafka_server_replicamanager_underreplicatedpartitions 0",
+        "kafka_server_brokertopicmetrics_messagesin_total 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{sample}")), "{sample}: {metrics}");
+    }
     node.signal(rustix::process::Signal::TERM);
     assert_eq!(node.wait().code(), Some(0), "{}", node.error());
     assert!(data.join(".kafka_cleanshutdown").exists());

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::partition::{Partition, Reader};
 use super::table::topic_name;
+use super::traffic::Count;
 use super::waiters::Watch;
 use super::{Broker, RegionOf};
 use crate::services::Services;
@@ -175,7 +176,24 @@ impl<S: LogStore> Run<S> {
             .any(|wanted| wanted.source.as_ref().is_ok_and(|partition| partition.is_closed()))
     }
 
+    fn count(&self, read: &[Fetched<RegionOf<S>>]) {
+        let bytes_out = if self.reader.replica == BrokerId::NONE {
+            Count::BytesOut
+        } else {
+            Count::ReplicationBytesOut
+        };
+        for (wanted, fetched) in self.wanted.iter().zip(read) {
+            let Ok(partition) = &wanted.source else { continue };
+            partition.traffic.add(Count::TotalFetchRequests, 1);
+            partition.traffic.add(bytes_out, size_of(fetched) as u64);
+            if fetched.error == ErrorCode::UnknownServerError {
+                partition.traffic.add(Count::FailedFetchRequests, 1);
+            }
+        }
+    }
+
     fn finish(self, read: Vec<Fetched<RegionOf<S>>>) -> FetchReply<RegionOf<S>> {
+        self.count(&read);
         let broker = &self.broker;
         let mut reply: Vec<_> = self.wanted.into_iter().map(|wanted| wanted.topic).zip(read).collect();
         let sessions = &broker.sessions;

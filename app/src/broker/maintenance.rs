@@ -70,7 +70,7 @@ impl<S: LogStore> Broker<S> {
         for partition in &failed {
             table.insert(&partition.topic, partition.topic_id, partition.id, Hosted::Offline);
         }
-        self.partitions.store(Arc::new(table));
+        self.install(table);
         failed.iter().for_each(|partition| partition.close());
         if !failed.is_empty() {
             error!(

@@ -9,6 +9,7 @@ mod reconcile;
 mod sessions;
 mod settings;
 mod table;
+mod traffic;
 mod waiters;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use self::settings::BrokerSettings;
 use self::table::PartitionTable;
+pub use self::traffic::{Count, ReplicaFacts, Totals};
 use crate::clock::{SystemClock, SystemEntropy};
 
 /// Access to the files of a store's segments.
@@ -65,6 +67,8 @@ pub struct Broker<S: LogStore> {
     settings: BrokerSettings,
     image: ArcSwap<MetadataImage>,
     partitions: ArcSwap<PartitionTable<S::Log>>,
+    /// What passed through replicas that are not in `partitions` any more.
+    retired: Mutex<Totals>,
     sessions: Sessions,
     /// Held by whoever replaces `partitions`.
     table_change: Mutex<()>,
@@ -85,6 +89,7 @@ impl<S: LogStore> Broker<S> {
             settings,
             image: ArcSwap::from_pointee(MetadataImage::default()),
             partitions: ArcSwap::from_pointee(PartitionTable::default()),
+            retired: Mutex::default(),
             table_change: Mutex::new(()),
             halted: watch::Sender::new(false),
             reconciled: AtomicI64::new(-1),

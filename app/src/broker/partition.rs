@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use super::produce::{AppendOptions, failed};
+use super::traffic::{Count, Traffic};
 use super::waiters::Waiters;
 use super::{Durability, Tools};
 
@@ -46,6 +47,7 @@ pub(super) struct Partition<L: PartitionLog> {
     pub(super) topic_id: TopicId,
     pub(super) id: PartitionId,
     pub(super) waiters: Waiters,
+    pub(super) traffic: Traffic,
     log: Arc<L>,
     durability: Durability,
     config: ArcSwap<LogConfig>,
@@ -97,6 +99,7 @@ impl<L: PartitionLog> Partition<L> {
             topic_id: opened.topic_id,
             id: opened.partition,
             waiters: Waiters::default(),
+            traffic: Traffic::default(),
             log: opened.log,
             durability,
             config: ArcSwap::new(config),
@@ -160,6 +163,10 @@ impl<L: PartitionLog> Partition<L> {
         drop(state);
         self.waiters.wake();
         Ok(())
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.leadership.load().is_leader
     }
 
     pub(super) fn leader_epoch(&self) -> LeaderEpoch {
@@ -291,6 +298,9 @@ impl<L: PartitionLog> Partition<L> {
         }
         drop(state);
         self.waiters.wake();
+        self.traffic
+            .add(Count::MessagesIn, u64::try_from(header.record_count).unwrap_or(0));
+        self.traffic.add(Count::BytesIn, header.size_bytes() as u64);
         Ok(self.answered(base_offset, header.next_offset(), log_append_time, options.acks))
     }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Broker;
 use super::partition::{Appended, Partition};
 use super::table::topic_name;
+use super::traffic::Count;
 use super::waiters::Watch;
 use crate::services::Services;
 
@@ -99,16 +100,28 @@ impl<S: LogStore> Broker<S> {
         let partition = Arc::clone(partition);
         drop(table);
         let records = records.unwrap_or_default();
+        let size_bytes = records.len();
+        partition.traffic.add(Count::TotalProduceRequests, 1);
         let tools = Arc::clone(&self.tools);
         let appended = if partition.is_slow() {
             let partition = Arc::clone(&partition);
             let append = move || partition.append(records, options, &tools);
             let lost = |_| Err(Box::new(failed(id, ErrorCode::UnknownServerError.into())));
-            tokio::task::spawn_blocking(append).await.unwrap_or_else(lost)?
+            tokio::task::spawn_blocking(append).await.unwrap_or_else(lost)
         } else {
-            partition.append(records, options, &tools)?
+            partition.append(records, options, &tools)
         };
-        Ok((partition, appended))
+        match appended {
+            Ok(appended) => Ok((partition, appended)),
+            Err(refused) => {
+                let code = refused
+                    .error
+                    .as_ref()
+                    .map_or(ErrorCode::None, |refusal| refusal.error.code);
+                partition.traffic.produce_failed(code, size_bytes);
+                Err(refused)
+            }
+        }
     }
 }
 

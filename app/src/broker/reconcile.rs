@@ -41,7 +41,7 @@ impl<S: LogStore> Broker<S> {
             let partition = Partition::new(opened, config, self.tools.durability);
             table.insert(&topic, topic_id, id, Hosted::Online(Arc::new(partition)));
         }
-        self.partitions.store(Arc::new(table));
+        self.install(table);
         Ok(())
     }
 
@@ -68,7 +68,7 @@ impl<S: LogStore> Broker<S> {
                 table.insert(&replica.topic, replica.topic_id, id, Hosted::Offline);
             }
         }
-        self.partitions.store(Arc::new(table));
+        self.install(table);
         drop(change);
         self.apply_configs(&delta, image);
         self.reconciled.store(image.provenance.offset.0, Ordering::Release);

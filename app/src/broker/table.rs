@@ -102,6 +102,12 @@ impl<L: PartitionLog> PartitionTable<L> {
             .flat_map(|(topic, entry)| entry.partitions.iter().map(move |(id, hosted)| (topic, *id, hosted)))
     }
 
+    /// True for a replica of this table, and not for an older one of the same name.
+    pub(super) fn serves(&self, partition: &Arc<Partition<L>>) -> bool {
+        let hosted = self.get(&partition.topic, partition.id);
+        matches!(hosted, Some(Hosted::Online(known)) if Arc::ptr_eq(known, partition))
+    }
+
     /// Every replica that serves.
     pub(super) fn online(&self) -> impl Iterator<Item = &Arc<Partition<L>>> {
         self.iter().filter_map(|(_, _, hosted)| match hosted {
