@@ -10,16 +10,18 @@ mod kcat;
 mod librdkafka;
 mod tools;
 mod topics;
+mod wire;
 
 fn main() {
     let arguments = Arguments::from_args();
     let nodes = Arc::new(SharedNodes::default());
-    let families: [(&str, &'static [Case]); _] = [
+    let mut families: Vec<(&str, &'static [Case])> = vec![
         ("topics", topics::CASES),
         ("tools", self::tools::CASES),
         ("kcat", kcat::CASES),
         ("librdkafka", librdkafka::CASES),
     ];
+    families.extend(wire::FAMILIES);
     let trials: Vec<_> = families
         .into_iter()
         .flat_map(|(family, cases)| {

@@ -28,6 +28,11 @@ impl Connection {
         })
     }
 
+    /// Changes how long an answer may take from half a minute.
+    pub fn set_deadline(&mut self, deadline: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(deadline))
+    }
+
     /// Sends a request and waits for its answer; a closed connection is an error of kind `UnexpectedEof`.
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> io::Result<R::Response> {
         self.send(version, request)?;

@@ -45,7 +45,10 @@ impl Codec {
                 out
             }
             Self::Lz4 => {
-                let mut encoder = lz4::EncoderBuilder::new().build(Vec::new()).expect("lz4");
+                let mut encoder = lz4::EncoderBuilder::new()
+                    .block_mode(lz4::BlockMode::Independent)
+                    .build(Vec::new())
+                    .expect("lz4");
                 encoder.write_all(bytes).expect("lz4");
                 let (out, result) = encoder.finish();
                 result.map(|()| out).expect("lz4")

@@ -192,6 +192,10 @@ impl<'a> Session<'a> {
                 self.transcript
                     .add(&format!("api {} version {version}: connection closed", R::KEY));
             }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.transcript
+                    .add(&format!("api {} version {version}: no answer", R::KEY));
+            }
             Err(e) => self.transcript.add(&format!("api {} version {version}: {e}", R::KEY)),
         }
         answer.ok()

@@ -2,6 +2,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use regex::{Captures, Regex};
@@ -28,8 +29,7 @@ impl Default for Transcript {
             // Hyphenated, or in the base64 form that Kafka's tools print.
             id: regex(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|[A-Za-z0-9_-]{22,}"),
             time: regex(r"\b1[0-9]{12}\b"),
-            // Long enough ago not to be taken for the clock's.
-            now_ms: now_ms() - 600_000,
+            now_ms: *NOW_MS,
         }
     }
 }
@@ -75,7 +75,7 @@ impl Transcript {
                 // The scenario chose it, or the broker's clock did.
                 0 => "<now>".to_string(),
                 n @ 1..1000 => format!("<now+{n}>"),
-                n if n.abs() < 3_600_000 => "<recent>".to_string(),
+                n if n.abs() < 3 * 3_600_000 => "<recent>".to_string(),
                 _ => found[0].to_string(),
             }
         });
@@ -88,6 +88,9 @@ impl Transcript {
         &self.text
     }
 }
+
+/// The same for both brokers, and long enough ago not to be taken for their clock's.
+static NOW_MS: LazyLock<i64> = LazyLock::new(|| now_ms() - 600_000);
 
 /// What differs from run to run whatever the broker is.
 const NOISE: [(&str, &str); 5] = [
