@@ -57,11 +57,13 @@ impl Log {
             state.epochs.truncate_from_end(end.min(self.log_end_offset()));
             return self.store_epochs(state);
         }
+        let cutting = (self.directory.cutting.read(), self.cutting.lock());
         let segments = self.segments.load_full();
         let cut_count = Log::segments_from(&segments, end).len();
         let kept = segments.get(..=segments.len() - cut_count).unwrap_or_default();
         let gone = segments.get(kept.len()..).unwrap_or_default();
         let (Some(active), false) = (kept.last(), end <= self.log_start_offset()) else {
+            drop(cutting);
             return self.start_again(end, state);
         };
         let located = active.locate(&self.index, end, self.interval_bytes());
@@ -70,10 +72,9 @@ impl Log {
             Err(position) => (end, position),
         };
         if end <= self.log_start_offset() {
+            drop(cutting);
             return self.start_again(self.log_start_offset(), state);
         }
-
-        let _cutting = (self.directory.cutting.read(), self.cutting.lock());
         let mut writer = self.writer.lock();
         self.synced.exclusively(|synced| {
             let synced = synced.min(end);

@@ -66,9 +66,17 @@ impl Store {
     /// from the start; one of another cluster or node, or in use by another process, is refused.
     pub fn open(config: &StoreConfig) -> Result<Store, StorageError> {
         let mut paths = config.log_dirs.clone();
+        for (number, path) in paths.iter().enumerate() {
+            if paths.iter().take(number).any(|other| is_same(other, path)) {
+                return Err(StorageError::Refused(format!(
+                    "log.dirs names {} twice",
+                    path.display()
+                )));
+            }
+        }
         let metadata_slot = paths
             .iter()
-            .position(|path| *path == config.metadata_log_dir)
+            .position(|path| is_same(path, &config.metadata_log_dir))
             .unwrap_or(paths.len());
         if metadata_slot == paths.len() {
             paths.push(config.metadata_log_dir.clone());
@@ -173,6 +181,10 @@ fn open_slot(path: &Path, config: &StoreConfig) -> Result<Slot, StorageError> {
         Err(error) => return Err(error),
     }
     Ok(slot)
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// A folder of a log directory, by its name.

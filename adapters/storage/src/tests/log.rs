@@ -54,8 +54,8 @@ fn a_read_keeps_to_its_limits() {
 
 #[test]
 fn readers_see_whole_batches_while_the_log_rolls_and_loses_its_head() {
-    let mut fixture = Fixture::new(small());
-    let log = Arc::clone(&fixture.log);
+    let fixture = Fixture::new(small());
+    let (log, store, mut state) = (Arc::clone(&fixture.log), fixture.store(), fixture.state.clone());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -79,13 +79,16 @@ fn readers_see_whole_batches_while_the_log_rolls_and_loses_its_head() {
                 }
             });
         }
-        for number in 0..400 {
-            fixture.append(&[(number, &values(150)), (number, "b")], 0);
-            if number % 40 == 39 {
-                let log_start = Offset(2 * number - 20);
-                fixture.log.advance_log_start(log_start).unwrap();
-                fixture.store().purge(Mono(0));
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let log_start = Offset(log.log_end_offset().0 - 20);
+                log.advance_log_start(log_start).unwrap();
+                store.purge(Mono(0));
             }
+        });
+        for number in 0..400 {
+            let batch = batch(log.log_end_offset(), &[(number, &values(150)), (number, "b")], 0);
+            append_batch(&log, &mut state, &batch);
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -303,3 +303,28 @@ fn producers_come_back_from_snapshots_and_batches() {
     }
     assert_eq!(fixture.state.producers.end_offset(), Offset(30));
 }
+
+#[test]
+fn snapshots_of_what_was_cut_are_forgotten() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    let append = |fixture: &mut Fixture, producer, offset| {
+        let mut builder = BatchBuilder::new(Offset(offset));
+        builder.producer_id = ProducerId(producer);
+        builder.producer_epoch = ProducerEpoch(0);
+        builder.base_sequence = 0;
+        builder.append(Timestamp(1), None, None);
+        fixture.append_batch(&builder.build());
+    };
+    append(&mut fixture, 1, 0);
+    append(&mut fixture, 2, 1);
+    fixture.log.roll(&fixture.state).unwrap();
+    append(&mut fixture, 3, 2);
+    fixture.log.truncate(Offset(1), &mut fixture.state).unwrap();
+    let ids = |fixture: &Fixture| fixture.state.producers.iter().map(|(id, _)| id.0).collect::<Vec<_>>();
+    assert_eq!(ids(&fixture), [1]);
+    append(&mut fixture, 4, 1);
+    append(&mut fixture, 5, 2);
+    fixture.log.sync().unwrap();
+    fixture.checkpoint();
+    assert_eq!(ids(&fixture.restart()), [1, 4, 5]);
+}

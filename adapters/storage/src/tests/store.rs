@@ -28,6 +28,9 @@ fn a_directory_of_another_process_cluster_or_node_is_refused() {
     };
     assert!(refusal(&other_cluster).contains("cluster.id=MkU3OEVBNTcwNTJENDM2Qg"));
 
+    let twice = store_config(vec![root.path().join("data0"), root.path().join("./data0/../data0")]);
+    assert!(refusal(&twice).contains("twice"));
+
     let store = Store::open(&config).unwrap();
     assert!(refusal(&config).contains("is in use"));
     drop(store);
