@@ -30,3 +30,5 @@ pub use machine::{Identity, Raft};
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
