@@ -12,8 +12,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsRe
 use kafka_protocol::messages::{
     AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeAclsRequest,
     DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListConfigResourcesRequest, ProducerId, TopicName, TransactionalId, UpdateFeaturesRequest,
-    update_features_request,
+    ListConfigResourcesRequest, TopicName, TransactionalId, UpdateFeaturesRequest, update_features_request,
 };
 use kafka_protocol::protocol::StrBytes;
 use ottla_compat_tests::node::Options;
@@ -22,7 +21,7 @@ use ottla_compat_tests::records::Batch;
 use ottla_compat_tests::scenario::{Case, Session, wait_for};
 use uuid::Uuid;
 
-use super::{Wire, produce, text, topic_name};
+use super::{Wire, init_producer_id, produce, text, topic_name};
 
 pub const CASES: &[Case] = &[
     Case::code("create-topics-versions", create_topics),
@@ -38,7 +37,7 @@ pub const CASES: &[Case] = &[
     Case::code("describe-log-dirs", describe_log_dirs),
     Case::code("describe-producers", describe_producers),
     Case::code("describe-acls", describe_acls),
-    Case::code("init-producer-id", init_producer_id),
+    Case::code("init-producer-id", init_producer_ids),
     Case::code("update-features", update_features),
 ];
 
@@ -78,8 +77,8 @@ fn create_topics(s: &mut Session) {
                 for topic in &mut answer.topics {
                     topic
                         .configs
-                        .as_mut()
-                        .map(|configs| configs.sort_by(|a, b| a.name.cmp(&b.name)));
+                        .iter_mut()
+                        .for_each(|configs| configs.sort_by(|a, b| a.name.cmp(&b.name)));
                 }
                 answer
             });
@@ -648,16 +647,9 @@ fn describe_log_dirs(s: &mut Session) {
 }
 
 fn describe_producers(s: &mut Session) {
-    s.transcript
-        .replace(r"\b(producer_id|last_timestamp): ProducerId\(\d+\)", "$1: <id>");
     let mut w = Wire::open(s);
     let topic = w.create("", 2, &[]);
-    let init = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(60_000)
-        .with_producer_id(ProducerId(-1))
-        .with_producer_epoch(-1);
-    let id = w.connection.call(4, &init).unwrap().producer_id.0;
+    let (id, _) = w.producer();
     w.s.transcript.replace(
         &format!(r"\bproducer_id: (ProducerId\({id}\)|{id}\b)"),
         "producer_id: <id>",
@@ -696,15 +688,10 @@ fn describe_acls(s: &mut Session) {
     }
 }
 
-fn init_producer_id(s: &mut Session) {
+fn init_producer_ids(s: &mut Session) {
     let mut w = Wire::open(s);
-    let request = |id, epoch| {
-        InitProducerIdRequest::default()
-            .with_transactional_id(None)
-            .with_transaction_timeout_ms(60_000)
-            .with_producer_id(ProducerId(id))
-            .with_producer_epoch(epoch)
-    };
+    let request = init_producer_id;
+    w.producer();
     let mut last = -1;
     for version in 0..=5 {
         let answer = w.connection.call(version, &request(-1, -1)).unwrap();
