@@ -4,6 +4,7 @@
 //! is right is decided by [`ottla_domain::raft`]; here is what touches files, threads and channels.
 
 mod batches;
+mod disk;
 mod durable;
 mod error;
 mod format;

@@ -8,15 +8,20 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::control::{self, ControlRecord};
-use super::messages::{FetchReply, Fetched, Reply, ReplyResult, Request};
+use super::control::ControlRecord;
+use super::messages::{ReplyResult, Request};
 use super::voters::{Endpoint, Endpoints, KRaftVersion, ReplicaKey, Voter, VoterSet};
 use super::*;
 use crate::error::ErrorCode;
 use crate::ids::{BrokerId, DirectoryId, LeaderEpoch, Mono, Offset, Timestamp};
 use crate::log::epochs::{EpochEntry, LeaderEpochHistory};
-use crate::record::batch::{Batches, RecordBatch};
+use crate::record::batch::RecordBatch;
 use crate::record::records::BatchBuilder;
+
+mod checks;
+mod disk;
+
+use disk::{Disk, framing, snapshot_records};
 
 const MS: u64 = 1_000_000;
 const LISTENER: &str = "CONTROLLER";
@@ -64,52 +69,6 @@ fn world(voters: usize) -> impl Strategy<Value = World> {
             },
         )
 }
-
-/// What survives a crash, given that `synced` batches do for sure.
-#[derive(Default)]
-struct Disk {
-    election: Option<ElectionState>,
-    /// All batches since offset 0: those in the log, and those that only snapshots hold.
-    history: Vec<RecordBatch>,
-    synced: usize,
-    log_start: Offset,
-    snapshots: BTreeMap<SnapshotId, Bytes>,
-}
-
-impl Disk {
-    fn end(&self) -> Offset {
-        self.history
-            .last()
-            .map_or(Offset::ZERO, |batch| batch.header.next_offset())
-    }
-
-    fn synced_end(&self) -> Offset {
-        let last = self.synced.checked_sub(1).map(|last| &self.history[last]);
-        last.map_or(Offset::ZERO, |batch| batch.header.next_offset())
-    }
-
-    fn count_below(&self, end: Offset) -> usize {
-        self.history.partition_point(|batch| batch.header.base_offset < end)
-    }
-
-    fn log(&self) -> &[RecordBatch] {
-        &self.history[self.count_below(self.log_start)..]
-    }
-
-    fn replace_by(&mut self, id: SnapshotId) {
-        self.history = Batches::new(self.snapshots[&id].clone())
-            .map(Result::unwrap)
-            .filter(|batch| batch.header.producer_epoch.0 != SNAPSHOT_MARK)
-            .collect();
-        assert_eq!(self.end(), id.end_offset);
-        self.synced = self.history.len();
-        self.log_start = id.end_offset;
-        self.snapshots.retain(|known, _| *known >= id);
-    }
-}
-
-/// Tells the batches that frame a snapshot from those in it.
-const SNAPSHOT_MARK: i16 = 77;
 
 struct Node {
     key: ReplicaKey,
@@ -561,90 +520,6 @@ impl Cluster {
         }
     }
 
-    /// What must hold after a step's effects are on disk and before anything is sent.
-    fn check(&mut self, index: usize, effects: &Effects, is_installing: bool) {
-        let node = &mut self.nodes[index];
-        let raft = node.raft.as_ref().unwrap();
-        let disk = &node.disk;
-        if !is_installing {
-            assert_eq!(raft.log().end(), disk.end(), "node {index}: Raft and its log differ");
-            assert_eq!(
-                raft.log().last_epoch(),
-                disk.history
-                    .last()
-                    .map_or(LeaderEpoch(0), |batch| batch.header.partition_leader_epoch)
-            );
-        }
-        let is_voter = index < self.world.voters;
-        for Outgoing { request, .. } in &effects.sends {
-            match request {
-                Request::Fetch(fetch) if is_voter => assert!(fetch.fetch_offset <= disk.synced_end()),
-                Request::Vote(vote) if !vote.pre_vote => {
-                    let stored = disk.election.as_ref().unwrap();
-                    assert_eq!((stored.epoch, stored.voted), (vote.epoch, Some(vote.candidate)));
-                }
-                _ => {}
-            }
-        }
-        for Answer { token, reply, .. } in &effects.answers {
-            match reply {
-                Ok(Reply::Vote(reply)) if reply.granted => {
-                    if let Some(candidate) = node.tokens[token].vote {
-                        let stored = disk.election.as_ref().unwrap();
-                        assert_eq!((stored.epoch, stored.voted), (reply.leadership.epoch, Some(candidate)));
-                    }
-                }
-                Ok(Reply::Fetch(FetchReply {
-                    leadership,
-                    high_watermark: Some(shown),
-                    ..
-                })) => {
-                    assert!(raft.epoch_start().is_none_or(|start| start < *shown));
-                    let (least, most) = self.shown.entry(leadership.epoch).or_insert((*shown, *shown));
-                    (*least, *most) = ((*least).min(*shown), (*most).max(*shown));
-                }
-                _ => {}
-            }
-        }
-        let shown: Vec<_> = self.shown.values().collect();
-        for pair in shown.windows(2) {
-            assert!(
-                pair[0].1 <= pair[1].0,
-                "a leader shows a high watermark below that of the one before"
-            );
-        }
-        if raft.is_leader() {
-            let id = *self.leaders.entry(raft.epoch()).or_insert(node.key.id);
-            assert_eq!(id, node.key.id, "two leaders in epoch {}", raft.epoch());
-            // Only a log with everything that is committed can win.
-            assert!(disk.history.len() >= self.committed.len() || raft.high_watermark().is_none());
-            if effects.start_epoch.is_some() {
-                assert!(
-                    disk.history.starts_with(&self.committed),
-                    "node {index} leads without committed records"
-                );
-            }
-        }
-        if let Some(high_watermark) = effects.high_watermark {
-            if let Some((epoch, before)) = node.high_watermark
-                && (epoch == raft.epoch() || !raft.is_leader())
-            {
-                assert!(before < high_watermark, "node {index}: high watermark went back");
-            }
-            node.high_watermark = Some((raft.epoch(), high_watermark));
-            assert!(high_watermark <= disk.end());
-            assert!(!is_voter || high_watermark <= disk.synced_end());
-            let count = disk.count_below(high_watermark);
-            let common = count.min(self.committed.len());
-            assert!(
-                disk.history[node.verified.min(common)..common] == self.committed[node.verified.min(common)..common],
-                "node {index}: logs differ below the high watermark"
-            );
-            self.committed.extend_from_slice(&disk.history[common..count]);
-            node.verified = count;
-        }
-    }
-
     fn run(&mut self, until: u64) {
         while self.now < until {
             let mut next = self.now + 5 * MS;
@@ -806,56 +681,6 @@ impl Cluster {
         );
         assert_eq!(states.iter().filter(|state| **state == "leader").count(), 1);
     }
-}
-
-impl Disk {
-    fn read_into(&self, read: Read, reply: &mut ReplyResult) {
-        match (read, reply) {
-            (Read::Log { from, up_to, max_bytes }, Ok(Reply::Fetch(reply))) => {
-                assert!(from >= self.log_start);
-                let mut bytes: Vec<u8> = Vec::new();
-                for batch in &self.history[self.count_below(from)..self.count_below(up_to)] {
-                    if !bytes.is_empty() && bytes.len() + batch.bytes().len() > max_bytes as usize {
-                        break;
-                    }
-                    bytes.extend_from_slice(batch.bytes());
-                }
-                reply.fetched = Fetched::Records(bytes.into());
-            }
-            (
-                Read::Snapshot {
-                    id,
-                    position,
-                    max_bytes,
-                },
-                Ok(Reply::FetchSnapshot(reply)),
-            ) => {
-                let bytes = &self.snapshots[&id];
-                let position = (position as usize).min(bytes.len());
-                reply.size_bytes = bytes.len() as i64;
-                reply.bytes = bytes.slice(position..bytes.len().min(position + max_bytes as usize));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn framing(id: SnapshotId, records: &[ControlRecord]) -> Bytes {
-    let batch = control::batch(Offset::ZERO, id.epoch, Timestamp(1), records);
-    let mut header = batch.header;
-    header.producer_epoch = crate::ids::ProducerEpoch(SNAPSHOT_MARK);
-    RecordBatch::new(header.with_crc(&batch.body()), &batch.body())
-        .bytes()
-        .clone()
-}
-
-fn snapshot_records(bytes: &Bytes) -> Vec<ControlRecord> {
-    Batches::new(bytes.clone())
-        .map(Result::unwrap)
-        .filter(|batch| batch.header.producer_epoch.0 == SNAPSHOT_MARK)
-        .flat_map(|batch| control::read(&batch).unwrap())
-        .map(|(_, record)| record)
-        .collect()
 }
 
 fn survive(world: World) {
