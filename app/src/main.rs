@@ -1,8 +1,6 @@
 //! Ottla: an Apache Kafka compatible broker and controller in one process.
 
-// Until the node is joined, not every setting has its reader.
-#![allow(dead_code)]
-
+mod allocator;
 mod announce;
 mod auto_creation;
 mod broker;
@@ -28,10 +26,6 @@ use clap::Parser;
 use cli::{Cli, Command, SettingsArgs};
 use config::{ConfigError, NodeConfig, Settings};
 use format::InitialVoters;
-
-/// RocksDB and many small connections fragment glibc's heap; jemalloc gives memory back.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -67,10 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => Ok(node::run(load(&cli.settings)?)?),
         Some(Command::RandomUuid) => {
-            println!(
-                "{}",
-                ottla_domain::ids::uuid_to_string(uuid::Uuid::from_u128(rand::random()))
-            );
+            println!("{}", format::random_id());
             Ok(())
         }
         Some(Command::Config(args)) => {

@@ -158,9 +158,4 @@ impl<S: LogStore> Broker<S> {
         };
         self.store.directories().into_iter().map(describe).collect()
     }
-
-    /// The log directories.
-    pub fn store(&self) -> &S {
-        &self.store
-    }
 }

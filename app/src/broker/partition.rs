@@ -128,10 +128,6 @@ impl<L: PartitionLog> Partition<L> {
         self.log.is_resident(offset)
     }
 
-    pub(super) fn config(&self) -> Arc<LogConfig> {
-        self.config.load_full()
-    }
-
     pub(super) fn set_config(&self, config: Arc<LogConfig>) {
         self.log.set_config(Arc::clone(&config));
         self.config.store(config);

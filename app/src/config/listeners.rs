@@ -1,7 +1,7 @@
 //! `listeners`, `advertised.listeners` and `listener.security.protocol.map`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::error::ConfigError;
 
@@ -113,17 +113,6 @@ fn address_family(endpoint: &Endpoint) -> Option<bool> {
     let host = endpoint.host.as_deref()?;
     let without_zone = host.split('%').next()?;
     without_zone.parse::<IpAddr>().ok().map(|address| address.is_ipv6())
-}
-
-/// True when only programs on this machine can reach a socket bound to this host.
-pub fn is_loopback(host: Option<&str>) -> bool {
-    match host {
-        Some("localhost") => true,
-        Some(host) => host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback() || address == IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        None => false,
-    }
 }
 
 /// The non-empty entries of a comma-separated list, without the blanks around them.
@@ -353,16 +342,5 @@ mod tests {
         for text in ["A:TLS", "A"] {
             assert!(ProtocolMap::parse(Some(text), &[]).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn loopback_hosts_are_told_from_others() {
-        for host in ["localhost", "127.0.0.1", "127.0.1.9", "::1"] {
-            assert!(is_loopback(Some(host)), "{host}");
-        }
-        for host in ["0.0.0.0", "::", "10.0.0.1", "example.com"] {
-            assert!(!is_loopback(Some(host)), "{host}");
-        }
-        assert!(!is_loopback(None));
     }
 }
