@@ -48,7 +48,6 @@ impl Health {
         let reason = self.failure.get_or_init(|| {
             let reason = format!("{doing}: {error}");
             tracing::error!(directory = %self.directory, %reason, "log directory goes offline");
-            metrics::gauge!("kafka_log_logmanager_offlinelogdirectorycount").increment(1.0);
             reason.into()
         });
         self.offline(reason)
