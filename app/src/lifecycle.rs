@@ -16,8 +16,24 @@ use tracing::{debug, error, info, warn};
 
 use crate::broker::Broker;
 
-/// How long to wait before asking again a controller that does not answer.
-const RETRY: Duration = Duration::from_millis(50);
+/// How long to wait before asking again a controller that is not ready: little at first, because a node that starts
+/// alone is its own controller within milliseconds.
+struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(2);
+    const MOST: Duration = Duration::from_millis(100);
+
+    fn new() -> Backoff {
+        Backoff(Self::FIRST)
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = pause.saturating_mul(2).min(Self::MOST);
+        pause
+    }
+}
 
 /// How long a registration of a controller may take before it is sent again.
 const CONTROLLER_REGISTRATION_TIMEOUT_MS: i32 = 5_000;
@@ -71,6 +87,7 @@ pub async fn register<C: ControllerApi>(
     times: LifecycleTimes,
 ) -> Result<BrokerEpoch, RegistrationFailed> {
     let deadline = Instant::now() + Duration::from_millis(times.registration_timeout_ms);
+    let mut backoff = Backoff::new();
     loop {
         match controller.submit(registration.clone(), times.session_timeout_ms).await {
             Ok(epoch) => {
@@ -86,12 +103,13 @@ pub async fn register<C: ControllerApi>(
             Err(error) if error.code == ErrorCode::NotController => debug!(%error, "no controller yet"),
             Err(error) => warn!(%error, "registration failed; trying again"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(backoff.next()).await;
     }
 }
 
 /// Registers this process as a controller, trying until it is done (KIP-919).
 pub async fn register_controller<C: ControllerApi>(controller: C, registration: RegisterControllerRecord) {
+    let mut backoff = Backoff::new();
     while let Err(error) = controller
         .submit(
             RegisterController(registration.clone()),
@@ -100,7 +118,7 @@ pub async fn register_controller<C: ControllerApi>(controller: C, registration: 
         .await
     {
         debug!(%error, "registering the controller failed; trying again");
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(backoff.next()).await;
     }
 }
 
@@ -113,6 +131,7 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
     state: watch::Sender<BrokerState>,
 ) {
     let interval = Duration::from_millis(times.heartbeat_interval_ms.max(1));
+    let mut backoff = Backoff::new();
     loop {
         let epoch = state.borrow().epoch();
         let heartbeat = BrokerHeartbeat {
@@ -142,16 +161,18 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
                 }
                 // A broker on its way in or out asks again soon.
                 if reply.is_fenced || *stopping.borrow() {
-                    pause = pause.min(RETRY);
+                    pause = pause.min(backoff.next());
+                } else {
+                    backoff = Backoff::new();
                 }
             }
             Err(error) if error.code == ErrorCode::NotController => {
                 debug!(%error, "no controller for a heartbeat");
-                pause = pause.min(RETRY);
+                pause = pause.min(backoff.next());
             }
             Err(error) => {
                 error!(%error, "a heartbeat failed");
-                pause = pause.min(RETRY);
+                pause = pause.min(backoff.next());
             }
         }
         tokio::select! {

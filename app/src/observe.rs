@@ -49,6 +49,10 @@ pub fn start(config: &NodeConfig) -> Result<Observability, ObserveError> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
+    if !config.ignored.is_empty() {
+        let names = config.ignored.join(", ");
+        info!("settings without effect on Ottla: {names} (ottla config --explain tells of all)");
+    }
     let metrics = Metrics::install()?;
     let health = Arc::new(Health::default());
     let http = match &config.http_listener {

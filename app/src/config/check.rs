@@ -113,28 +113,28 @@ pub fn connection_overrides(value: &str) -> Result<Vec<(&str, usize)>, ConfigErr
         .collect()
 }
 
+/// Settings of Kafka's that were given and do nothing on Ottla.
+pub fn ignored(settings: &Settings) -> Vec<String> {
+    let is_ignored = |name: &str| match broker_setting(name) {
+        Some(setting) => setting.effect == Effect::Ignored,
+        None => broker_setting_type(name) != SettingType::Unknown,
+    };
+    let given = settings
+        .iter()
+        .filter(|(name, given)| given.source != Source::BuiltIn && is_ignored(name));
+    given.map(|(name, _)| name.to_owned()).collect()
+}
+
 /// What the node starts with all the same, for the log.
 pub fn warnings(settings: &Settings, effective: &Effective<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut ignored = Vec::new();
     for (name, given) in settings.iter() {
-        match broker_setting(name) {
-            Some(setting) if setting.effect == Effect::Ignored && given.source != Source::BuiltIn => ignored.push(name),
-            Some(_) => {}
-            None if broker_setting_type(name) != SettingType::Unknown => ignored.push(name),
-            None => {
-                let hint = suggestion(name)
-                    .map(|known| format!("; did you mean {known}?"))
-                    .unwrap_or_default();
-                warnings.push(format!("unknown setting {name} (from {}){hint}", given.source));
-            }
+        if broker_setting_type(name) == SettingType::Unknown {
+            let hint = suggestion(name)
+                .map(|known| format!("; did you mean {known}?"))
+                .unwrap_or_default();
+            warnings.push(format!("unknown setting {name} (from {}){hint}", given.source));
         }
-    }
-    if !ignored.is_empty() {
-        warnings.push(format!(
-            "without effect on Ottla: {} (ottla config --explain tells of all settings)",
-            ignored.join(", ")
-        ));
     }
     let heartbeat = effective.number("broker.heartbeat.interval.ms");
     let session = effective.number("broker.session.timeout.ms");
@@ -278,13 +278,29 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_ignored_settings_are_told_of() {
+    fn ignored_settings_are_those_that_the_user_gave() {
+        let mut settings = Settings::default();
+        for name in [
+            "background.threads",
+            "listener.name.x.ssl.key.password",
+            "num.partitions",
+            "no.such",
+        ] {
+            settings.set(name, "1", Source::Override);
+        }
+        settings.set("num.io.threads", "1", Source::BuiltIn);
+        assert_eq!(
+            ignored(&settings),
+            ["background.threads", "listener.name.x.ssl.key.password"]
+        );
+    }
+
+    #[test]
+    fn unknown_settings_are_told_of() {
         let warnings = check(&[
             ("log.retention.hour", "1"),
             ("retention.ms", "1"),
             ("my.own", "1"),
-            ("background.threads", "3"),
-            ("listener.name.x.ssl.key.password", "p"),
             ("broker.heartbeat.interval.ms", "5000"),
         ])
         .unwrap();
@@ -292,7 +308,6 @@ mod tests {
             "unknown setting log.retention.hour (from --override); did you mean log.retention.hours?",
             "unknown setting my.own (from --override)",
             "unknown setting retention.ms (from --override); did you mean log.retention.ms?",
-            "without effect on Ottla: background.threads, listener.name.x.ssl.key.password (",
             "broker.heartbeat.interval.ms (5000) should be at most half",
         ];
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");

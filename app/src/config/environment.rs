@@ -15,9 +15,25 @@ const NO_SETTINGS: &[&str] = &[
     "KAFKA_JMX_HOSTNAME",
 ];
 
+/// The image's variable for the level of its root logger.
+const LOG_LEVEL: &str = "KAFKA_LOG4J_ROOT_LOGLEVEL";
+
+/// The setting that a variable stands for, and its value there.
+pub fn setting(variable: &str, value: &str) -> Option<(String, String)> {
+    if variable == LOG_LEVEL {
+        let level = match value.trim().to_uppercase().as_str() {
+            "ALL" => "trace".to_owned(),
+            "FATAL" => "error".to_owned(),
+            level => level.to_lowercase(),
+        };
+        return Some(("ottla.log.level".to_owned(), level));
+    }
+    setting_name(variable).map(|name| (name, value.to_owned()))
+}
+
 /// The setting that a variable stands for: `KAFKA_LOG_RETENTION_HOURS` is `log.retention.hours`; two underscores are
 /// one, three a dash.
-pub fn setting_name(variable: &str) -> Option<String> {
+fn setting_name(variable: &str) -> Option<String> {
     let rest = variable.strip_prefix("KAFKA_").filter(|rest| !rest.is_empty())?;
     if NO_SETTINGS.contains(&variable) {
         return None;
@@ -33,7 +49,7 @@ pub fn setting_name(variable: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::setting_name;
+    use super::{setting, setting_name};
 
     #[test]
     fn names_follow_the_official_image() {
@@ -55,5 +71,16 @@ mod tests {
         ] {
             assert_eq!(setting_name(variable).as_deref(), setting, "{variable}");
         }
+    }
+    #[test]
+    fn the_level_of_the_root_logger_is_ours() {
+        for (given, level) in [("WARN", "warn"), ("ALL", "trace"), ("FATAL", "error")] {
+            let expected = ("ottla.log.level".to_owned(), level.to_owned());
+            assert_eq!(setting("KAFKA_LOG4J_ROOT_LOGLEVEL", given), Some(expected));
+        }
+        assert_eq!(
+            setting("KAFKA_NODE_ID", "1"),
+            Some(("node.id".to_owned(), "1".to_owned()))
+        );
     }
 }

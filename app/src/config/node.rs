@@ -78,6 +78,8 @@ pub struct NodeConfig {
     pub properties: Properties,
     /// What the author of the settings should know.
     pub warnings: Vec<String>,
+    /// Settings that were given and do nothing.
+    pub ignored: Vec<String>,
 }
 
 impl NodeConfig {
@@ -98,6 +100,7 @@ impl NodeConfig {
         };
         check::consistency(&effective)?;
         let warnings = check::warnings(&settings, &effective);
+        let ignored = check::ignored(&settings);
         let controller_names: Vec<String> = split_csv(required(&settings, CONTROLLER_NAMES)?)
             .map(normalised)
             .collect();
@@ -153,6 +156,7 @@ impl NodeConfig {
             settings,
             properties,
             warnings,
+            ignored,
         };
         config.check_quorum(&protocols)?;
         config.check_listeners()?;

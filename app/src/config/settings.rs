@@ -69,7 +69,7 @@ impl Settings {
             }
         }
         for (variable, value) in environment {
-            if let Some(name) = environment::setting_name(&variable) {
+            if let Some((name, value)) = environment::setting(&variable, &value) {
                 settings.set(&name, &value, Source::Environment(variable));
             }
         }
