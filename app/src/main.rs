@@ -10,6 +10,7 @@ mod config;
 mod controller;
 mod format;
 mod lifecycle;
+mod limits;
 mod metadata;
 mod metrics;
 mod node;

@@ -18,9 +18,7 @@ use ottla_domain::ports::outbound::{Entropy, LogStore, StorageError};
 use ottla_observability::health::Health;
 use ottla_raft::{RaftHandle, Stopped};
 use ottla_storage::{Log, Store, StoreConfig};
-use ottla_wire::server::{
-    BindError, Bound, ConnectionLimits, ConnectionQuota, Listener, ListenerKind, RequestLimits, Serving, SocketOptions,
-};
+use ottla_wire::server::{BindError, Bound, ConnectionQuota, Listener, ListenerKind, Serving, SocketOptions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -35,6 +33,7 @@ use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::NodeConfig;
 use crate::config::listeners::Endpoint;
 use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
+use crate::limits::{self, connection_limits, request_limits};
 use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
 use crate::metrics::Sources;
 use crate::producer_ids::ProducerIds;
@@ -268,26 +267,6 @@ fn online_directories(store: &Store) -> Vec<DirectoryId> {
         .collect()
 }
 
-fn connection_limits(config: &NodeConfig) -> ConnectionLimits {
-    let limit = |name: &str| usize::try_from(config.number(name)).unwrap_or(usize::MAX);
-    ConnectionLimits {
-        total_max: limit("max.connections"),
-        per_ip_max: limit("max.connections.per.ip"),
-        ..ConnectionLimits::default()
-    }
-}
-
-fn request_limits(config: &NodeConfig) -> RequestLimits {
-    let size = |name: &str| usize::try_from(config.number(name)).unwrap_or(usize::MAX);
-    RequestLimits {
-        produce_max_bytes: size("socket.request.max.bytes"),
-        request_max_bytes: size("ottla.request.max.bytes"),
-        idle: u64::try_from(config.number("connections.max.idle.ms"))
-            .ok()
-            .map(Duration::from_millis),
-    }
-}
-
 fn lifecycle_times(config: &NodeConfig) -> LifecycleTimes {
     let ms = |name: &str| u64::try_from(config.number(name)).unwrap_or(0);
     LifecycleTimes {
@@ -412,8 +391,15 @@ impl Node {
         observability
             .metrics
             .add_collector(move |exposition| sources.collect(exposition));
-        let quota = ConnectionQuota::new(connection_limits(config));
-        let limits = request_limits(config);
+        let quota = ConnectionQuota::new(connection_limits(&config.effective()));
+        tokio::spawn(limits::follow(
+            Arc::clone(&quota),
+            broker.settings().clone(),
+            image.clone(),
+        ));
+        // Clients that take all connections must not keep admins from the controller.
+        let controller_quota = ConnectionQuota::new(connection_limits(&config.effective()));
+        let request_limits = request_limits(&config.effective());
         let mut serving = Vec::new();
         let (controllers, brokers): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| {
             config
@@ -433,7 +419,11 @@ impl Node {
         }
         let listening: Vec<Listening> = brokers.iter().chain(&controllers).map(listening).collect();
         for bound in controllers {
-            serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
+            serving.push(
+                bound
+                    .serve(Arc::clone(&services), request_limits, &controller_quota)
+                    .map_err(machine)?,
+            );
         }
         let has_broker = config.roles.broker;
         if has_broker {
@@ -487,7 +477,11 @@ impl Node {
                 .map_err(|_| NodeError::Stopped("the broker's heartbeat"))?;
             let _guard = data.enter();
             for bound in brokers {
-                serving.push(bound.serve(Arc::clone(&services), limits, &quota).map_err(machine)?);
+                serving.push(
+                    bound
+                        .serve(Arc::clone(&services), request_limits, &quota)
+                        .map_err(machine)?,
+                );
             }
         }
         let seen = state.clone();
