@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use ottla_domain::error::ErrorCode;
+
 use crate::api::Api;
 
 /// The metrics of one API, found once and kept.
@@ -43,6 +45,11 @@ pub(crate) fn request(api: &'static Api, version: i16, total_time: Duration) {
         .total_time_ms
         .get_or_init(register)
         .record(total_time.as_secs_f64() * 1000.0);
+}
+
+/// Counts a partition of a produce or fetch that failed.
+pub(crate) fn error(api: &'static Api, error: ErrorCode) {
+    counter!("kafka_network_requestmetrics_errors_total", "request" => api.name, "error" => error.name()).increment(1);
 }
 
 /// Counts a connection that was closed because of what it sent.

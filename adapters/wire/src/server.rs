@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -282,7 +282,10 @@ async fn accept<N: Node>(
                 continue;
             }
         };
-        if let Err(error) = stream.set_nodelay(true) {
+        let options = stream
+            .set_nodelay(true)
+            .and_then(|()| SockRef::from(&stream).set_keepalive(true));
+        if let Err(error) = options {
             tracing::debug!(listener = &*name, %peer, %error, "connection lost");
             continue;
         }
@@ -422,5 +425,56 @@ impl Drop for Permit {
             }
         }
         self.quota.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    const OPTIONS: SocketOptions = SocketOptions {
+        backlog: 1,
+        send_buffer_bytes: None,
+        receive_buffer_bytes: None,
+    };
+
+    fn listener(addresses: Vec<SocketAddr>) -> Listener {
+        Listener {
+            name: "PLAINTEXT".into(),
+            kind: ListenerKind::Broker,
+            addresses,
+        }
+    }
+
+    #[test]
+    fn all_addresses_of_a_listener_have_one_port() {
+        let addresses = vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv4Addr::new(127, 0, 0, 2), 0).into()];
+        let bound = Bound::bind(&listener(addresses), OPTIONS).unwrap();
+        let [first, second] = bound.addresses() else {
+            panic!("{bound:?}");
+        };
+        assert_ne!(first.port(), 0);
+        assert_eq!(first.port(), second.port());
+    }
+
+    #[test]
+    fn an_ipv6_address_that_is_not_there_is_left_out() {
+        // A documentation address: no machine has it.
+        let absent = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        let addresses = vec![(Ipv4Addr::LOCALHOST, 0).into(), (absent, 0).into()];
+        let bound = Bound::bind(&listener(addresses), OPTIONS).unwrap();
+        assert!(bound.addresses().iter().all(SocketAddr::is_ipv4));
+        assert!(Bound::bind(&listener(vec![(absent, 0).into()]), OPTIONS).is_err());
+    }
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let bound = Bound::bind(&listener(vec![(Ipv4Addr::LOCALHOST, 0).into()]), OPTIONS).unwrap();
+        let taken = bound.addresses()[0];
+        let error = Bound::bind(&listener(vec![taken]), OPTIONS).unwrap_err();
+        let expected = format!("listener PLAINTEXT cannot listen on {taken}: ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }

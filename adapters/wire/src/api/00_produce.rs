@@ -21,6 +21,7 @@ use ottla_domain::ports::inbound::{Acks, Produce, ProduceError, ProduceReply, Pr
 
 use super::endpoints::{Sight, text};
 use super::{Answer, Api, Call, Head, Refusal};
+use crate::metrics;
 use crate::node::Node;
 use crate::produce_request::{self, ProduceRequest};
 use crate::response::Response;
@@ -136,6 +137,7 @@ fn partition(version: i16, produced: &Produced) -> PartitionProduceResponse {
     let Some(error) = &produced.error else {
         return response;
     };
+    metrics::error(&API, error.error.code);
     response.error_code = error.error.code.number();
     if version >= 8 {
         response.error_message = error.error.message.as_deref().map(text);

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::endpoints::Sight;
 use super::{Answer, Api, Call, Head, Refusal, quorum};
 use crate::fetch_response::{self, NodeEndpoint};
+use crate::metrics;
 use crate::node::Node;
 use crate::response::Response;
 use crate::server::ListenerKind;
@@ -197,11 +198,11 @@ fn respond<N: Node>(
     listener: &str,
     mut reply: FetchReply<N::Region>,
 ) -> Result<Response<N::Region>, Refusal> {
-    if head.version <= 5 {
-        for fetched in reply.topics.iter_mut().flat_map(|(_, partitions)| partitions) {
-            if fetched.error == ErrorCode::KafkaStorageError {
-                fetched.error = ErrorCode::NotLeaderOrFollower;
-            }
+    let partitions = reply.topics.iter_mut().flat_map(|(_, partitions)| partitions);
+    for fetched in partitions.filter(|fetched| !fetched.error.is_none()) {
+        metrics::error(&API, fetched.error);
+        if head.version <= 5 && fetched.error == ErrorCode::KafkaStorageError {
+            fetched.error = ErrorCode::NotLeaderOrFollower;
         }
     }
     let mut endpoints = Vec::new();
