@@ -255,8 +255,14 @@ pub fn prepare(config: &NodeConfig) -> Result<String, FormatError> {
                 path.display()
             ));
         }
+        let chosen = || {
+            config
+                .settings
+                .get("ottla.cluster.id")
+                .map_or_else(random_id, str::to_owned)
+        };
         let format = Format {
-            cluster_id: cluster_id.unwrap_or_else(|| ottla_domain::ids::uuid_to_string(random_uuid())),
+            cluster_id: cluster_id.unwrap_or_else(chosen),
             ignore_formatted: true,
             features: BTreeMap::new(),
             voters: match (config.roles.controller, config.voters.is_empty()) {

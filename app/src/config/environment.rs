@@ -18,8 +18,14 @@ const NO_SETTINGS: &[&str] = &[
 /// The image's variable for the level of its root logger.
 const LOG_LEVEL: &str = "KAFKA_LOG4J_ROOT_LOGLEVEL";
 
+/// The image's variable for the cluster that an empty directory is formatted for.
+const CLUSTER_ID: &str = "CLUSTER_ID";
+
 /// The setting that a variable stands for, and its value there.
 pub fn setting(variable: &str, value: &str) -> Option<(String, String)> {
+    if variable == CLUSTER_ID {
+        return Some(("ottla.cluster.id".to_owned(), value.to_owned()));
+    }
     if variable == LOG_LEVEL {
         let level = match value.trim().to_uppercase().as_str() {
             "ALL" => "trace".to_owned(),
@@ -73,7 +79,7 @@ mod tests {
         }
     }
     #[test]
-    fn the_level_of_the_root_logger_is_ours() {
+    fn what_the_image_reads_besides_settings_is_read() {
         for (given, level) in [("WARN", "warn"), ("ALL", "trace"), ("FATAL", "error")] {
             let expected = ("ottla.log.level".to_owned(), level.to_owned());
             assert_eq!(setting("KAFKA_LOG4J_ROOT_LOGLEVEL", given), Some(expected));

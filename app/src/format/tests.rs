@@ -216,6 +216,9 @@ fn a_node_without_a_file_formats_what_is_empty() {
     let cluster_id = prepare(&config).unwrap();
     assert_eq!(cluster_id.len(), 22);
     assert_eq!(prepare(&config).unwrap(), cluster_id);
+    let chosen = tempfile::tempdir().unwrap();
+    let chosen = self::config(chosen.path(), false, &[("ottla.cluster.id", "MkU3OEVBNTcwNTJENDM2Qg")]);
+    assert_eq!(prepare(&chosen).unwrap(), "MkU3OEVBNTcwNTJENDM2Qg");
     // A directory that is new joins the others.
     std::fs::remove_dir_all(root.path().join("b")).unwrap();
     assert_eq!(prepare(&config).unwrap(), cluster_id);

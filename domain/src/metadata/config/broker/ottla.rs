@@ -4,11 +4,12 @@ use crate::metadata::config::check::Check::{Any, AtLeast, NonEmpty, OneOf};
 use crate::metadata::config::setting::Effect::Start;
 use crate::metadata::config::setting::SettingType::{Boolean, Long, String};
 use crate::metadata::config::setting::Update::ReadOnly;
-use crate::metadata::config::setting::{Setting, s};
+use crate::metadata::config::setting::{NULL, Setting, s};
 
 #[rustfmt::skip]
 pub(super) const SETTINGS: &[Setting] = &[
     s("ottla.broker.fast.fencing", Boolean, "true", Any, ReadOnly, Start, "Fence a broker whose ports refuse before its session times out."),
+    s("ottla.cluster.id", String, NULL, NonEmpty, ReadOnly, Start, "The cluster that a node without a file formats an empty directory for; random when unset."),
     s("ottla.fsync", String, "none", OneOf(&["none", "ack"]), ReadOnly, Start, "ack: acknowledge records only when they are synced to disk."),
     s("ottla.http.listener", String, "127.0.0.1:9404", Any, ReadOnly, Start, "Where metrics and health are served; empty is nowhere, port 0 any free port."),
     s("ottla.log.format", String, "human", OneOf(&["human", "json"]), ReadOnly, Start, "How a line of the log looks."),
