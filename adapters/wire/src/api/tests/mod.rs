@@ -1,6 +1,7 @@
 mod admin;
 mod controller;
 mod describe;
+mod readme;
 
 use std::collections::BTreeMap;
 
