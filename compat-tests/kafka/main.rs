@@ -6,8 +6,10 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 use ottla_compat_tests::scenario::{self, Case, SharedNodes};
 
+mod dump_log;
 mod kcat;
 mod librdkafka;
+mod lifecycle;
 mod tools;
 mod topics;
 mod wire;
@@ -20,6 +22,8 @@ fn main() {
         ("tools", self::tools::CASES),
         ("kcat", kcat::CASES),
         ("librdkafka", librdkafka::CASES),
+        ("dump-log", dump_log::CASES),
+        ("lifecycle", lifecycle::CASES),
     ];
     families.extend(wire::FAMILIES);
     let trials: Vec<_> = families

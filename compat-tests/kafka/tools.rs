@@ -149,7 +149,7 @@ fn configs_brokers(s: &mut Session) {
 }
 
 /// APIs that Ottla serves; the others come with what they are for.
-const SERVED: [&str; 27] = [
+const SERVED: [&str; 25] = [
     "Produce",
     "Fetch",
     "ListOffsets",
@@ -173,8 +173,6 @@ const SERVED: [&str; 27] = [
     "DescribeProducers",
     "ListConfigResources",
     "DescribeTopicPartitions",
-    "AddRaftVoter",
-    "RemoveRaftVoter",
     "UnregisterBroker",
     "ElectLeaders",
 ];
@@ -227,7 +225,7 @@ fn features(s: &mut Session) {
             "only ^Feature:.(kraft|metadata) kafka-features --bootstrap-controller $C describe",
             "kafka-features --bootstrap-server $B upgrade --feature metadata.version=999",
             "kafka-features --bootstrap-server $B downgrade --feature no.such.feature=1",
-            "only ^(kraft|metadata) kafka-features --bootstrap-server $B upgrade --dry-run --release-version 4.3",
+            "kafka-features --bootstrap-server $B upgrade --dry-run --feature metadata.version=30",
         ],
     );
 }

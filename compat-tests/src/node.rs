@@ -46,6 +46,8 @@ pub struct Options {
     pub jvm: Vec<String>,
     /// How many `log.dirs` it has.
     pub log_dirs: usize,
+    /// Makes it a broker alone, with node id 2, of the controller on this port.
+    pub broker_of: Option<u16>,
 }
 
 impl Default for Options {
@@ -56,6 +58,7 @@ impl Default for Options {
             static_voters: false,
             jvm: jvm.map(String::from).to_vec(),
             log_dirs: 1,
+            broker_of: None,
         }
     }
 }
@@ -115,16 +118,28 @@ impl Node {
     pub fn configure(&self, more: &[&str]) {
         let (port, controller) = (self.port, self.controller_port);
         let dirs: Vec<_> = self.log_dirs().iter().map(|dir| dir.display().to_string()).collect();
-        let quorum = match self.options.static_voters {
-            true => format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
-            false => format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"),
+        let roles = match self.options.broker_of {
+            Some(controller) => format!(
+                "process.roles=broker\n\
+                 node.id=2\n\
+                 controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+            ),
+            None => format!(
+                "process.roles=broker,controller\n\
+                 node.id=1\n\
+                 {}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n",
+                match self.options.static_voters {
+                    true => format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+                    false => format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"),
+                }
+            ),
         };
         let mut text = format!(
-            "process.roles=broker,controller\n\
-             node.id=1\n\
-             {quorum}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+            "{roles}\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
              log.dirs={}\n\
@@ -154,11 +169,12 @@ impl Node {
     fn format(&self) {
         let config = self.config().display().to_string();
         let mut args = vec!["format", "--cluster-id", CLUSTER_ID, "--config", &config];
-        if !self.options.static_voters {
+        if !self.options.static_voters && self.options.broker_of.is_none() {
             args.push("--standalone");
         }
         let out = match self.target {
             Target::Ottla => tools::run(Command::new(ottla_bin()).args(&args), b""),
+            Target::Apache if self.options.broker_of.is_some() => tools::java("kafka-storage", &args),
             Target::Apache => {
                 let features = LATER_FEATURES.map(|feature| format!("{feature}=0"));
                 features.iter().for_each(|feature| args.extend(["--feature", feature]));
@@ -193,6 +209,17 @@ impl Node {
             .stdout(log.try_clone().expect("log file"))
             .stderr(log);
         let child = process::spawn(command);
+        self.child = Some(child);
+    }
+
+    /// Takes the running process away, so that another can be started in its place.
+    pub fn detach(&mut self) -> Child {
+        self.child.take().expect("running node")
+    }
+
+    /// Puts back what [`Node::detach`] took.
+    pub fn attach(&mut self, child: Child) {
+        assert!(self.child.is_none(), "already running");
         self.child = Some(child);
     }
 

@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
         }
         if let Some((pattern, rest)) = step.strip_prefix("until ").and_then(|rest| rest.split_once(' ')) {
             let pattern = regex::Regex::new(pattern).expect("pattern");
-            let found = |output: &Output| pattern.is_match(&output.stdout) || pattern.is_match(&output.stderr);
+            let found = |output: &Output| pattern.is_match(&format!("{}{}", output.stdout, output.stderr));
             return wait_for(
                 || Some(self.tool(node, rest)).filter(found),
                 || format!("{rest} never said {pattern}"),

