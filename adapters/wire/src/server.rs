@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -273,6 +275,15 @@ async fn accept<N: Node>(
                 continue;
             }
         };
+        if is_among_last_files(&stream) {
+            // Storage needs them: a log that cannot open a file takes its directory offline.
+            drop(stream);
+            if let Some(others) = WARNINGS.allow() {
+                tracing::warn!(listener = &*name, %peer, others, "file descriptors run low: connection turned away");
+            }
+            tokio::time::sleep(OUT_OF_FILES_PAUSE).await;
+            continue;
+        }
         let permit = match quota.admit(peer.ip()) {
             Ok(permit) => permit,
             Err(max_connections) => {
@@ -299,6 +310,16 @@ async fn accept<N: Node>(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// True when the connection's file descriptor is one of those that are kept for log files: an eighth of RLIMIT_NOFILE,
+/// at most 512. Linux gives out the lowest number that is free.
+fn is_among_last_files(stream: &TcpStream) -> bool {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return false;
+    };
+    let kept = (limit / 8).min(512);
+    u64::try_from(stream.as_raw_fd()).is_ok_and(|file| file >= limit - kept)
 }
 
 /// Counts a connection as open until it is dropped.
