@@ -228,9 +228,13 @@ pub fn markdown_table() -> String {
             (true, false) => "broker",
             (false, _) => "controller",
         };
-        let (key, name, min, max) = (api.key, api.name, api.min_version, api.max_version);
+        let (key, name) = (api.key, api.name);
+        let versions = match (api.min_version, api.max_version) {
+            (min, max) if min == max => min.to_string(),
+            (min, max) => format!("{min}-{max}"),
+        };
         // Writing to a string does not fail.
-        let _ = writeln!(table, "| {key} | {name} | {min}-{max} | {listeners} |");
+        let _ = writeln!(table, "| {key} | {name} | {versions} | {listeners} |");
     }
     table
 }
