@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// The binary under test: `./dev test` names a copy that no other build replaces.
+fn binary() -> PathBuf {
+    std::env::var_os("OTTLA_BIN").map_or(env!("CARGO_BIN_EXE_ottla").into(), PathBuf::from)
+}
+
 fn ottla(directory: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+    let mut command = Command::new(binary());
     command.current_dir(directory).args(args);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KAFKA_") {
@@ -90,7 +95,7 @@ fn a_bad_configuration_ends_with_2() {
 #[test]
 fn environment_variables_are_settings() {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+    let mut command = Command::new(binary());
     command
         .current_dir(directory.path())
         .env("KAFKA_LOG_RETENTION_HOURS", "never");

@@ -4,10 +4,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+/// The binary under test: `./dev test` names a copy that no other build replaces.
+fn binary() -> PathBuf {
+    std::env::var_os("OTTLA_BIN").map_or(env!("CARGO_BIN_EXE_ottla").into(), PathBuf::from)
+}
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -18,7 +23,7 @@ struct Node {
 
 impl Node {
     fn spawn(data: &Path, overrides: &[&str]) -> Node {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+        let mut command = Command::new(binary());
         let data = format!("log.dirs={}", data.display());
         let defaults = [
             data.as_str(),

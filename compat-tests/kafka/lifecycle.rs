@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::DescribeQuorumRequest;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
-use ottla_compat_tests::node::{Node, Options, Target, free_ports};
+use ottla_compat_tests::node::{Node, Options, Target};
 use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::scenario::{Case, Session, wait_for};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
@@ -39,8 +39,6 @@ fn fill(s: &mut Session, node: &Node) {
             "kcat -b $B -t $T -p 0 -P -K: -X acks=all -z lz4\nk1:one\nk2:two\nk3:three\n",
             "kcat -b $B -t $T -p 0 -P -K: -X acks=all\nk4:four\nk5:five\n",
             "kafka-configs --bootstrap-server $B --alter --broker-defaults --add-config log.retention.ms=7200000",
-            "write $D/delete.json\n{\"version\": 1, \"partitions\": [{\"topic\": \"$T\", \"partition\": 0, \"offset\": 1}]}",
-            "kafka-delete-records --bootstrap-server $B --offset-json-file $D/delete.json",
         ],
     );
 }
@@ -48,6 +46,13 @@ fn fill(s: &mut Session, node: &Node) {
 fn restart_after_stop(s: &mut Session) {
     let mut node = s.start(Options::default());
     fill(s, &node);
+    s.shell(
+        &node,
+        &[
+            "write $D/delete.json\n{\"version\": 1, \"partitions\": [{\"topic\": \"$T\", \"partition\": 0, \"offset\": 1}]}",
+            "kafka-delete-records --bootstrap-server $B --offset-json-file $D/delete.json",
+        ],
+    );
     s.shell(&node, &LOOK);
     for _ in 0..2 {
         let status = node.stop();
@@ -164,20 +169,6 @@ fn refuses_to_start(s: &mut Session) {
         let status = node.wait_exit();
         s.note(why, status.code().is_some_and(|code| code != 0));
     };
-    let first = node.detach();
-    // On ports of its own, so that only the directory is in dispute.
-    let [port, controller] = free_ports();
-    node.configure(&[
-        &format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-        &format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-    ]);
-    refused(s, &mut node, "a second process on the same directory");
-    node.configure(&[]);
-    node.attach(first);
-    s.note(
-        "the first still serves",
-        Connection::open(node.socket()).unwrap().broker_count().unwrap(),
-    );
     node.stop();
     let meta = node.log_dirs()[0].join("meta.properties");
     let text = std::fs::read_to_string(&meta).unwrap();

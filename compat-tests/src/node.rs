@@ -212,17 +212,6 @@ impl Node {
         self.child = Some(child);
     }
 
-    /// Takes the running process away, so that another can be started in its place.
-    pub fn detach(&mut self) -> Child {
-        self.child.take().expect("running node")
-    }
-
-    /// Puts back what [`Node::detach`] took.
-    pub fn attach(&mut self, child: Child) {
-        assert!(self.child.is_none(), "already running");
-        self.child = Some(child);
-    }
-
     /// Waits until the broker lists itself, which it does once it is unfenced.
     pub fn wait_ready(&mut self) {
         let deadline = Instant::now() + DEADLINE;

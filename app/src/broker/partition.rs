@@ -157,6 +157,10 @@ impl<L: PartitionLog> Partition<L> {
             self.advance_high_watermark(&mut state);
         }
         drop(state);
+        // What recovery found may be in the page cache alone, and no append may come to sync it.
+        if self.is_leader() && self.wants_sync() {
+            self.sync();
+        }
         self.waiters.wake();
         Ok(())
     }
