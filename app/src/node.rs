@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -250,12 +250,17 @@ fn host_name() -> String {
 
 fn store_config(config: &NodeConfig, cluster_id: &str) -> StoreConfig {
     StoreConfig {
-        log_dirs: config.log_dirs.iter().map(PathBuf::from).collect(),
-        metadata_log_dir: PathBuf::from(&config.metadata_log_dir),
+        log_dirs: config.log_dirs.iter().map(absolute).collect(),
+        metadata_log_dir: absolute(&config.metadata_log_dir),
         cluster_id: cluster_id.to_owned(),
         node_id: config.node_id,
         recovery_threads_per_dir: usize::try_from(config.number("num.recovery.threads.per.data.dir")).unwrap_or(1),
     }
+}
+
+/// DescribeLogDirs names directories by their absolute paths.
+fn absolute(path: impl AsRef<Path>) -> PathBuf {
+    std::path::absolute(&path).unwrap_or_else(|_| path.as_ref().to_owned())
 }
 
 fn online_directories(store: &Store) -> Vec<DirectoryId> {
