@@ -12,6 +12,8 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
+use crate::wire::Wire;
+
 pub const CASES: &[Case] = &[
     Case::code("librdkafka-produce-and-consume", produce_and_consume),
     Case::code("librdkafka-idempotent", idempotent),
@@ -29,14 +31,6 @@ fn config(node: &Node, more: &[(&str, &str)]) -> ClientConfig {
         config.set(*name, *value);
     });
     config
-}
-
-fn create(s: &mut Session, node: &Node, topic: &str, partitions: i32) {
-    s.tool(
-        node,
-        &format!("kafka-topics --bootstrap-server $B --create --topic {topic} --partitions {partitions}"),
-    )
-    .ok();
 }
 
 /// The next record or error. librdkafka asks for the coordinator of a group even if it only assigns; Ottla tells it that
@@ -96,8 +90,7 @@ fn read(node: &Node, topic: &str, start: Offset) -> Vec<String> {
 fn produce_and_consume(s: &mut Session) {
     let node = s.node();
     for (acks, codec) in ["0", "1", "all", "all", "1"].into_iter().zip(Codec::ALL) {
-        let topic = format!("{}-{}", s.name, codec.name());
-        create(s, node, &topic, 1);
+        let topic = Wire::open(s).create(&format!("-{}", codec.name()), 1, &[]).name;
         let producer: BaseProducer = config(node, &[("acks", acks), ("compression.type", codec.name())])
             .create()
             .expect("producer");
@@ -135,7 +128,7 @@ fn produce_and_consume(s: &mut Session) {
 
 fn idempotent(s: &mut Session) {
     let node = s.node();
-    create(s, node, s.name, 1);
+    Wire::open(s).topic();
     let producer: BaseProducer = config(
         node,
         &[
@@ -160,7 +153,7 @@ fn idempotent(s: &mut Session) {
 
 fn assign(s: &mut Session) {
     let node = s.node();
-    create(s, node, s.name, 1);
+    Wire::open(s).topic();
     let producer: BaseProducer = config(node, &[]).create().expect("producer");
     for n in 0..10_i64 {
         let value = n.to_string();
@@ -190,10 +183,15 @@ fn assign(s: &mut Session) {
 
 fn errors(s: &mut Session) {
     let node = s.node();
-    create(s, node, s.name, 1);
+    Wire::open(s).topic();
     let client = config(
         node,
-        &[("auto.offset.reset", "error"), ("enable.partition.eof", "true")],
+        &[
+            ("group.id", "unused"),
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+        ],
     );
     let consumer: BaseConsumer = client.create().expect("consumer");
     let mut list = TopicPartitionList::new();

@@ -1,7 +1,7 @@
 //! ListOffsets (API 2), OffsetForLeaderEpoch (API 23) and DeleteRecords (API 21).
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
-use kafka_protocol::messages::{DeleteRecordsRequest, OffsetForLeaderEpochRequest};
+use kafka_protocol::messages::{DeleteRecordsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest};
 use ottla_compat_tests::records::{Batch, Codec, Record};
 use ottla_compat_tests::scenario::{Case, Session};
 use uuid::Uuid;
@@ -49,6 +49,13 @@ fn versions(s: &mut Session) {
         if version >= 2 {
             w.call(version, &list_offsets(&topic, &[(0, -1)]).with_isolation_level(1));
         }
+    }
+    // Version 11 adds the time -6 and no field.
+    for time in [-1, -2, -5, -6] {
+        let answer = w
+            .connection
+            .call_as(11, 10, &list_offsets(&topic, &[(0, time), (1, time)]));
+        w.s.answer::<ListOffsetsRequest>(11, answer);
     }
 }
 
