@@ -11,6 +11,7 @@ use crate::wire::Wire;
 
 pub const CASES: &[Case] = &[
     Case::code("dump-log-segments", segments),
+    Case::code("dump-log-conversions", conversions),
     Case::code("dump-log-metadata", metadata),
     Case::code("dump-log-snapshot", snapshot),
 ];
@@ -53,6 +54,40 @@ fn segments(s: &mut Session) {
         "--deep-iteration",
     ] {
         w.s.shell(node, &[&format!("kafka-dump-log {how} --files {}", file.display())]);
+    }
+}
+
+/// Topics with a compression.type of their own store everything in it.
+fn conversions(s: &mut Session) {
+    let mut w = Wire::open(s);
+    for to in ["uncompressed", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = w.create(&format!("-{to}"), 1, &[("compression.type", to)]);
+        for codec in Codec::ALL {
+            let records = vec![
+                Record::keyed("key", "compressible compressible"),
+                Record::value("compressible"),
+            ];
+            let batch = Batch {
+                codec,
+                ..Batch::new(w.now(), records)
+            };
+            w.append(&topic, &batch);
+        }
+        let node = w.node;
+        let file = node.replica_dir(&topic.name, 0).join("00000000000000000000.log");
+        let dump =
+            w.s.tool(node, &format!("kafka-dump-log --files {}", file.display()))
+                .ok();
+        let codec = Regex::new(r"baseOffset: \d+ .*(compresscodec: \w+)").unwrap();
+        w.s.note(
+            to,
+            codec
+                .captures_iter(&dump)
+                .map(|found| found[1].to_string())
+                .collect::<Vec<_>>(),
+        );
+        let read = format!("kcat -b $B -t $T-{to} -C -e -q -o beginning -X check.crcs=true -f %o|%T|%k|%s\\n");
+        w.s.shell(node, &[&read]);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::wire::topic_name;
 pub const CASES: &[Case] = &[
     Case::code("restart-after-stop", restart_after_stop),
     Case::code("restart-after-kill", restart_after_kill),
+    Case::code("retention", retention),
     Case::code("kill-under-load", kill_under_load),
     Case::code("refuses-to-start", refuses_to_start),
     Case::code("apache-broker-observes", apache_broker_observes),
@@ -85,6 +86,62 @@ fn restart_after_kill(s: &mut Session) {
         s.shell(&node, &["kcat -b $B -t $T -p 0 -P -K: -X acks=all\nk6:six\n"]);
     }
     s.shell(&node, &LOOK);
+}
+
+/// Segments roll by size and go by size and by time; what is gone stays gone.
+fn retention(s: &mut Session) {
+    let soon = [
+        "log.retention.check.interval.ms=300",
+        "log.initial.task.delay.ms=300",
+        "log.segment.delete.delay.ms=100",
+    ];
+    let mut node = s.start(Options::with(&soon));
+    let create = "kafka-topics --bootstrap-server $B --create --topic $T";
+    s.tool(
+        &node,
+        &format!("{create} --config segment.bytes=1048576 --config retention.ms=-1"),
+    )
+    .ok();
+    s.tool(
+        &node,
+        "until PartitionCount kafka-topics --bootstrap-server $B --describe --topic $T",
+    );
+    let lines: String = (0..300).map(|n| format!("{n} {}\n", "x".repeat(10_000))).collect();
+    // One record a batch, so that both brokers roll at the same records.
+    let produce = format!("kcat -b $B -t $T -p 0 -P -X acks=all -X batch.num.messages=1 -X linger.ms=0\n{lines}");
+    s.tool(&node, &produce).ok();
+    let segments = |node: &Node| {
+        let files = std::fs::read_dir(node.replica_dir("retention", 0)).unwrap();
+        let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.ends_with(".log")).collect();
+        names.sort();
+        names
+    };
+    s.note("segments", segments(&node));
+    let earliest = "kafka-get-offsets --bootstrap-server $B --topic $T --time earliest";
+    s.shell(
+        &node,
+        &[
+            "kafka-configs --bootstrap-server $B --alter --topic $T --add-config retention.bytes=1500000",
+            &format!("until :0:[1-9] {earliest}"),
+        ],
+    );
+    wait_for(
+        || (segments(&node).len() == 2).then_some(()),
+        || "the files stay".into(),
+    );
+    s.note("segments", segments(&node));
+    node.stop();
+    node.launch();
+    s.shell(&node, &[&format!("until :0:[1-9] {earliest}")]);
+    s.shell(
+        &node,
+        &[
+            "kafka-configs --bootstrap-server $B --alter --topic $T --add-config retention.ms=1",
+            &format!("until :0:300 {earliest}"),
+            "kcat -b $B -t $T -p 0 -P -X acks=all\nafter all\n",
+        ],
+    );
 }
 
 /// Counts what the broker acknowledged.

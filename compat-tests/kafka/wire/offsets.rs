@@ -149,7 +149,6 @@ fn delete_records(s: &mut Session) {
     w.call(2, &request(&topic.name, &[(0, -1)]));
     w.call(8, &list_offsets(&topic, &[(0, -2)]));
     w.call(8, &list_offsets(&topic, &[(0, -1)]));
-    w.call(8, &list_offsets(&topic, &[(0, -3)]));
     let now = w.now();
     w.call(8, &list_offsets(&topic, &[(0, now)]));
 }
