@@ -60,6 +60,7 @@ fn segments(s: &mut Session) {
 /// Topics with a compression.type of their own store everything in it.
 fn conversions(s: &mut Session) {
     let mut w = Wire::open(s);
+    let codec = Regex::new(r"baseOffset: \d+ .*(compresscodec: \w+)").unwrap();
     for to in ["uncompressed", "gzip", "snappy", "lz4", "zstd"] {
         let topic = w.create(&format!("-{to}"), 1, &[("compression.type", to)]);
         for codec in Codec::ALL {
@@ -78,7 +79,6 @@ fn conversions(s: &mut Session) {
         let dump =
             w.s.tool(node, &format!("kafka-dump-log --files {}", file.display()))
                 .ok();
-        let codec = Regex::new(r"baseOffset: \d+ .*(compresscodec: \w+)").unwrap();
         w.s.note(
             to,
             codec
