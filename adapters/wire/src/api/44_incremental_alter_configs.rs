@@ -28,7 +28,8 @@ pub(super) async fn handle<N: Node>(
     let responses = request.resources.into_iter().zip(results).map(|(resource, result)| {
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
+            .with_resource_name(resource.resource_name)
+            .with_error_message(None);
         match result {
             Ok(()) => response,
             Err(error) => response
