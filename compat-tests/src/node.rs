@@ -229,7 +229,7 @@ impl Node {
                 self.target,
                 self.log_tail()
             );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
