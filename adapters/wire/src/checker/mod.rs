@@ -8,7 +8,7 @@
 mod shape;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use ottla_domain::record::primitives::{DecodeError, Reader};
 

@@ -228,6 +228,11 @@ fn requests() -> impl Strategy<Value = (&'static Request, i16, BytesMut)> {
         .prop_map(|((request, version), entropy)| (request, version, body(request, version, entropy)))
 }
 
+/// The same for other tests: the API's key, the version and the body.
+pub(crate) fn bodies() -> impl Strategy<Value = (i16, i16, Bytes)> {
+    requests().prop_map(|(request, version, body)| (request.api_key, version, body.freeze()))
+}
+
 proptest! {
     // Several for each version of each request.
     #![proptest_config(ProptestConfig::with_cases(3_000))]
