@@ -73,7 +73,9 @@ impl AutoCreation {
                 Err(error) => warn!(topics = ?names, %error, "automatic creation failed"),
             }
             let mut in_flight = in_flight.lock();
-            in_flight.retain(|name| !names.contains(name));
+            for name in &names {
+                in_flight.remove(name);
+            }
         });
     }
 }

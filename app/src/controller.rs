@@ -90,6 +90,10 @@ impl ControllerApi for ControllerHandle {
     async fn submit<C: Command>(&self, command: C, timeout_ms: i32) -> Result<C::Reply, ApiError> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |controller, now| {
+            // Whoever asked was told that the time is up: too late is not at all, as in Kafka.
+            if sender.is_closed() {
+                return Ok(None);
+            }
             let outcome = match controller {
                 Ok(controller) => controller.handle(command, now, &SystemEntropy)?,
                 Err(not_controller) => Err(not_controller),

@@ -63,7 +63,13 @@ pub async fn follow(
         .map(|name| effective.text(name).map(str::to_owned));
         // Images come several times a second; names are resolved only when something changed.
         if known.as_ref() != Some(&texts) {
-            quota.set_limits(connection_limits(&effective));
+            let (settings, image) = (settings.clone(), Arc::clone(&image));
+            // A resolver may take its time.
+            let limits = tokio::task::spawn_blocking(move || connection_limits(&settings.effective(&image)));
+            match limits.await {
+                Ok(limits) => quota.set_limits(limits),
+                Err(error) => warn!(%error, "limits of connections could not be changed"),
+            }
             if known.is_some() {
                 info!(limits = ?texts, "limits of connections changed");
             }

@@ -1,5 +1,7 @@
 //! Ids for idempotent producers, from blocks that the controller hands out (KIP-730).
 
+use std::time::Duration;
+
 use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::{BrokerEpoch, BrokerId, ProducerId};
 use ottla_domain::metadata::controller::producer_ids::{AllocateProducerIds, ProducerIdBlock};
@@ -23,7 +25,10 @@ impl ProducerIds {
         broker_epoch: BrokerEpoch,
         controller: &C,
     ) -> Result<ProducerId, ErrorCode> {
-        let mut block = self.block.lock().await;
+        // Behind others who wait for a block, each as long, it is better to be asked again.
+        let patience = Duration::from_millis(u64::from(TIMEOUT_MS.unsigned_abs()));
+        let block = tokio::time::timeout(patience, self.block.lock()).await;
+        let mut block = block.map_err(|_| ErrorCode::CoordinatorLoadInProgress)?;
         if let Some(id) = block.as_mut().and_then(take) {
             return Ok(id);
         }
