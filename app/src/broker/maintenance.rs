@@ -1,6 +1,7 @@
 //! What a broker does on its own: retention, checkpoints, deletion of files, expiry of producers, the clean stop.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ottla_domain::ids::{BrokerEpoch, Offset};
@@ -18,8 +19,24 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
 impl<S: LogStore> Broker<S> {
-    /// Runs until the task is dropped.
+    /// Looks after the broker until the task is dropped.
     pub async fn maintain(self: Arc<Self>) {
+        tokio::join!(self.watch_directories(), self.look_after_logs());
+    }
+
+    async fn watch_directories(self: &Arc<Self>) {
+        let mut health = tokio::time::interval(HEALTH_INTERVAL);
+        loop {
+            health.tick().await;
+            let broker = Arc::clone(self);
+            if let Err(error) = tokio::task::spawn_blocking(move || broker.check_directories()).await {
+                error!(%error, "looking at the log directories failed");
+            }
+        }
+    }
+
+    /// One task at a time.
+    async fn look_after_logs(self: &Arc<Self>) {
         let settings = &self.settings;
         let now = tokio::time::Instant::now();
         let every = |interval_ms: u64| {
@@ -33,19 +50,23 @@ impl<S: LogStore> Broker<S> {
         let mut checkpoints = every(settings.checkpoint_interval_ms);
         let mut producers = every(settings.producer_expiration_check_interval_ms);
         let mut flushes = every(settings.flush_check_interval_ms);
-        let mut health = tokio::time::interval(HEALTH_INTERVAL);
         let mut purges = tokio::time::interval(PURGE_INTERVAL);
         loop {
             let task: fn(&Self) = tokio::select! {
-                _ = health.tick() => Self::check_directories,
                 _ = retention.tick() => Self::apply_retention,
                 _ = checkpoints.tick() => Self::checkpoint,
                 _ = flushes.tick() => Self::flush,
                 _ = producers.tick() => Self::expire_producers,
                 _ = purges.tick() => |broker| broker.store.purge(broker.tools.clock.mono()),
             };
-            let broker = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || task(&broker)).await {
+            let broker = Arc::clone(self);
+            let task = move || {
+                let _running = broker.maintenance.lock();
+                if !broker.closed.load(Ordering::SeqCst) {
+                    task(&broker);
+                }
+            };
+            if let Err(error) = tokio::task::spawn_blocking(task).await {
                 error!(%error, "a maintenance task failed");
             }
         }
@@ -60,6 +81,8 @@ impl<S: LogStore> Broker<S> {
                 .iter()
                 .any(|facts| facts.id == id && facts.offline.is_some())
         };
+        let offline = directories.iter().filter(|facts| facts.offline.is_some());
+        self.offline.store(Arc::new(offline.map(|facts| facts.id).collect()));
         let lost = |partition: &Partition<S::Log>| is_offline(partition.log().directory());
         if !self.partitions.load().online().any(|partition| lost(partition)) && !self.have_all_failed(&directories) {
             return;
@@ -136,8 +159,12 @@ impl<S: LogStore> Broker<S> {
         broker_epoch: BrokerEpoch,
         metadata: Option<(Arc<S::Log>, LogState)>,
     ) -> Result<(), StorageError> {
+        self.closed.store(true, Ordering::SeqCst);
+        // What is under way on the disk ends first, and nothing begins after.
+        let _change = self.table_change.lock();
         let table = self.partitions.load();
         table.online().for_each(|partition| partition.close());
+        let _maintenance = self.maintenance.lock();
         let replicas = table
             .online()
             .map(|partition| (Arc::clone(partition.log()), partition.state()));

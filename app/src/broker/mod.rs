@@ -14,7 +14,7 @@ mod waiters;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use ottla_domain::ids::{BrokerId, DirectoryId, Offset};
@@ -72,6 +72,12 @@ pub struct Broker<S: LogStore> {
     sessions: Sessions,
     /// Held by whoever replaces `partitions`.
     table_change: Mutex<()>,
+    /// Held by the maintenance task that runs.
+    maintenance: Mutex<()>,
+    /// Nothing is changed on disk any more.
+    closed: AtomicBool,
+    /// The directories that failed.
+    offline: ArcSwap<Vec<DirectoryId>>,
     /// Every log directory failed.
     halted: watch::Sender<bool>,
     /// The offset of the metadata that the replicas have taken over.
@@ -91,6 +97,9 @@ impl<S: LogStore> Broker<S> {
             partitions: ArcSwap::from_pointee(PartitionTable::default()),
             retired: Mutex::default(),
             table_change: Mutex::new(()),
+            maintenance: Mutex::new(()),
+            closed: AtomicBool::new(false),
+            offline: ArcSwap::default(),
             halted: watch::Sender::new(false),
             reconciled: AtomicI64::new(-1),
         }
@@ -122,14 +131,9 @@ impl<S: LogStore> Broker<S> {
         let _ = self.halted.subscribe().wait_for(|halted| *halted).await;
     }
 
-    /// The directories that failed.
+    /// The directories that failed, as they were looked at last. Does not block.
     pub fn offline_directories(&self) -> Vec<DirectoryId> {
-        let directories = self.store.directories();
-        directories
-            .iter()
-            .filter(|facts| facts.offline.is_some())
-            .map(|facts| facts.id)
-            .collect()
+        self.offline.load().to_vec()
     }
 
     /// The log directories and what lies in them. Blocks on the disk.

@@ -50,6 +50,9 @@ impl<S: LogStore> Broker<S> {
         let delta = MetadataDelta::between(old, image);
         let changes = delta.local_changes(self.id);
         let change = self.table_change.lock();
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
         let mut table = PartitionTable::clone(&self.partitions.load());
         for removed in &changes.removed {
             if let Some(Hosted::Online(partition)) = table.remove(&removed.topic, removed.topic_id, removed.partition) {
@@ -65,6 +68,9 @@ impl<S: LogStore> Broker<S> {
                 error!(topic = %replica.topic, partition = replica.partition.partition_id, %error,
                     "a replica could not be set up");
                 let id = replica.partition.partition_id.into();
+                if let Some(Hosted::Online(partition)) = table.remove(&replica.topic, replica.topic_id, id) {
+                    partition.close();
+                }
                 table.insert(&replica.topic, replica.topic_id, id, Hosted::Offline);
             }
         }
