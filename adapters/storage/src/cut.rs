@@ -22,6 +22,7 @@ impl Log {
         let health = &self.directory.health;
         health.check()?;
         let _cutting = self.cutting.lock();
+        self.refuse_deleted()?;
         if log_start <= self.log_start_offset() {
             return Ok(());
         }

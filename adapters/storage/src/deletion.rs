@@ -56,9 +56,10 @@ impl Trash {
     }
 }
 
-/// The name that a deleted log's folder gets: `topic-partition.uniqueid-delete`, the topic cut to fit into a file name.
-pub(crate) fn folder_name(topic: &str, partition: PartitionId, unique: Uuid) -> String {
-    let suffix = format!("-{partition}.{}-delete", unique.simple());
+/// The name that the folder of a log gets when it leaves: `topic-partition.uniqueid-delete` (or `-stray`), the topic cut to
+/// fit into a file name.
+pub(crate) fn folder_name(topic: &str, partition: PartitionId, unique: Uuid, suffix: &str) -> String {
+    let suffix = format!("-{partition}.{}-{suffix}", unique.simple());
     let mut kept = topic.len().min(NAME_MAX_BYTES - suffix.len());
     while !topic.is_char_boundary(kept) {
         kept -= 1;
@@ -74,10 +75,10 @@ mod tests {
     fn folder_names_are_kafkas() {
         let unique = Uuid::from_u128(0xabc);
         assert_eq!(
-            folder_name("orders", PartitionId(12), unique),
+            folder_name("orders", PartitionId(12), unique, "delete"),
             "orders-12.00000000000000000000000000000abc-delete"
         );
-        let long = folder_name(&"t".repeat(249), PartitionId(0), unique);
+        let long = folder_name(&"t".repeat(249), PartitionId(0), unique, "delete");
         assert_eq!(long.len(), 255);
         assert!(long.ends_with("t-0.00000000000000000000000000000abc-delete"));
     }

@@ -210,11 +210,19 @@ impl Log {
     /// Nothing is written for this log after this.
     pub(crate) fn mark_deleted(&self) -> Result<(), StorageError> {
         self.deleted.store(true, Ordering::Release);
+        drop(self.cutting.lock());
         self.synced.exclusively(Ok)
     }
 
     fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn refuse_deleted(&self) -> Result<(), StorageError> {
+        if self.is_deleted() {
+            return Err(StorageError::Refused(format!("{} was deleted", self.folder.display())));
+        }
+        Ok(())
     }
 
     /// The folder of its segments.
@@ -271,9 +279,7 @@ impl PartitionLog for Log {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Ok(());
         };
-        if self.is_deleted() {
-            return Err(StorageError::Refused(format!("{} was deleted", self.folder.display())));
-        }
+        self.refuse_deleted()?;
         let mut writer = self.writer.lock();
         if first.header.base_offset < self.log_end_offset() {
             return Err(self.out_of_range(first.header.base_offset));

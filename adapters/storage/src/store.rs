@@ -321,27 +321,13 @@ impl LogStore for Store {
     }
 
     fn delete(&self, log: &Log) -> Result<(), StorageError> {
-        let directory = &log.directory;
-        let health = &directory.health;
-        health.check()?;
-        log.mark_deleted()?;
-        let unique = Uuid::from_u128(unique_bits());
-        let deleted = directory
-            .path
-            .join(deletion::folder_name(&log.topic, log.partition, unique));
-        let rename = || {
-            fs::rename(&log.folder, &deleted)?;
-            atomic_file::sync_folder(&directory.path)
-        };
-        rename().or_fail(health, Doing("renaming", &log.folder))?;
-        let folder_name = log.folder.file_name().unwrap_or_default().to_string_lossy();
-        directory
-            .index
-            .delete_log(&folder_name, &log.index)
-            .or_fail(health, "deleting index entries")?;
-        directory.forget_checkpoints(&log.topic, log.partition)?;
-        directory.trash.add(deleted, log.delete_delay_ms());
+        let deleted = take_out(log, "delete")?;
+        log.directory.trash.add(deleted, log.delete_delay_ms());
         Ok(())
+    }
+
+    fn set_aside(&self, log: &Log) -> Result<(), StorageError> {
+        take_out(log, "stray").map(|_| ())
     }
 
     fn purge(&self, now: Mono) {
@@ -369,6 +355,29 @@ impl LogStore for Store {
         }
         result
     }
+}
+
+/// Renames the folder of a log that nothing is written for any more, and forgets the log. The folder's new path.
+fn take_out(log: &Log, suffix: &str) -> Result<PathBuf, StorageError> {
+    let directory = &log.directory;
+    let health = &directory.health;
+    health.check()?;
+    log.mark_deleted()?;
+    let unique = Uuid::from_u128(unique_bits());
+    let name = deletion::folder_name(&log.topic, log.partition, unique, suffix);
+    let moved = directory.path.join(name);
+    let rename = || {
+        fs::rename(&log.folder, &moved)?;
+        atomic_file::sync_folder(&directory.path)
+    };
+    rename().or_fail(health, Doing("renaming", &log.folder))?;
+    let folder_name = log.folder.file_name().unwrap_or_default().to_string_lossy();
+    directory
+        .index
+        .delete_log(&folder_name, &log.index)
+        .or_fail(health, "deleting index entries")?;
+    directory.forget_checkpoints(&log.topic, log.partition)?;
+    Ok(moved)
 }
 
 fn checkpoint_directory(directory: &Directory, logs: &[(Arc<Log>, Offset)]) -> Result<(), StorageError> {

@@ -17,8 +17,8 @@ use super::table::{Hosted, PartitionTable};
 impl<S: LogStore> Broker<S> {
     /// Opens the logs that are on disk. Blocks.
     ///
-    /// Logs of topics that the metadata does not know, or knows under another id, are deleted: their topics were
-    /// deleted while this broker was away.
+    /// Logs of topics that the metadata does not know, or knows under another id, are set aside as Kafka does: most
+    /// likely their topics were deleted while this broker was away, but nothing says so.
     pub fn open_logs(&self, image: &Arc<MetadataImage>) -> Result<(), StorageError> {
         let settings = &self.settings;
         let config = |topic: &str| settings.log_config(image, topic);
@@ -32,8 +32,8 @@ impl<S: LogStore> Broker<S> {
             let mine = known.is_some_and(|partition| partition.replicas.contains(&self.id.0));
             if !mine {
                 warn!(topic = %opened.topic, partition = %opened.partition, topic_id = %opened.topic_id,
-                    "deleting a replica that the cluster no longer places here");
-                self.store.delete(&opened.log)?;
+                    "setting aside a replica that the cluster does not place here, in a folder that ends in -stray");
+                self.store.set_aside(&opened.log)?;
                 continue;
             }
             let config = settings.log_config(image, &opened.topic);

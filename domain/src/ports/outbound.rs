@@ -234,6 +234,10 @@ pub trait LogStore: Send + Sync + 'static {
     /// removed by [`LogStore::purge`].
     fn delete(&self, log: &Self::Log) -> Result<(), StorageError>;
 
+    /// Takes a log out of its directory at once, as Kafka does with one that the cluster does not place here: its folder is
+    /// renamed to `.<id>-stray` and kept for a person to decide.
+    fn set_aside(&self, log: &Self::Log) -> Result<(), StorageError>;
+
     /// Removes files that have waited for `file.delete.delay.ms` since a call of this saw them first.
     fn purge(&self, now: Mono);
 

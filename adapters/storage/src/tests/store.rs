@@ -71,6 +71,7 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
         .log
         .append(&[encoded(&batch(Offset(40), &[(1, "a")], 3))], &fixture.state, NOW);
     assert!(error.is_err());
+    assert!(fixture.log.advance_log_start(Offset(12)).is_err());
 
     // A log of that name knows nothing of the one before, not even when the index is lost.
     let again = fixture
@@ -91,6 +92,24 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     fixture.store().purge(Mono(0).plus_ms(delay_ms));
     assert_eq!(deleted(), 0);
     assert!(fixture.folder().exists());
+}
+
+#[test]
+fn a_log_that_is_set_aside_keeps_its_files() {
+    let mut fixture = Fixture::new(small());
+    fixture.append(&[(1, "a")], 3);
+    fixture.store().set_aside(&fixture.log).unwrap();
+    assert!(!fixture.folder().exists());
+    fixture.store().purge(Mono(0));
+    fixture
+        .store()
+        .purge(Mono(0).plus_ms(fixture.config.file_delete_delay_ms));
+    let is_stray = |entry: &fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("orders-0.") && name.ends_with("-stray")
+    };
+    let folder = fs::read_dir(fixture.path()).unwrap().map(Result::unwrap).find(is_stray);
+    assert!(folder.unwrap().path().join("00000000000000000000.log").exists());
 }
 
 #[test]
