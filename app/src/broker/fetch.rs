@@ -11,7 +11,7 @@ use ottla_domain::ports::outbound::{Clock, Entropy, LogStore, PartitionLog};
 use tokio::time::Instant;
 
 use super::partition::{Partition, Reader};
-use super::table::topic_name;
+use super::table::{known_leader, known_topic};
 use super::traffic::Count;
 use super::waiters::Watch;
 use super::{Broker, RegionOf};
@@ -56,6 +56,7 @@ impl<S: LogStore> FetchApi for Services<S> {
                 });
             }
         };
+        let max_bytes = usize::try_from(request.max_bytes.min(broker.settings.fetch_max_bytes)).unwrap_or(0);
         let run = Run {
             wanted: broker.resolve(partitions),
             context,
@@ -64,8 +65,9 @@ impl<S: LogStore> FetchApi for Services<S> {
                 replica: request.replica,
                 isolation: request.isolation,
             },
-            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
-            max_bytes: usize::try_from(request.max_bytes.min(broker.settings.fetch_max_bytes)).unwrap_or(0),
+            // Nobody waits for more than may be returned.
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+            max_bytes,
             broker,
         };
         let read = run.read().await;
@@ -82,8 +84,8 @@ impl<S: LogStore> Broker<S> {
         let image = self.image();
         let table = self.partitions.load();
         let resolve = |(topic, request): (TopicRef, FetchPartition)| {
-            let find = |name: Arc<str>| table.find(&image, &name, request.partition).cloned();
-            let source = topic_name(&image, &topic).and_then(find);
+            let known = known_topic(&image, &topic);
+            let source = known.and_then(|known| table.find(known, request.partition).cloned());
             Wanted { topic, request, source }
         };
         partitions.into_iter().map(resolve).collect()
@@ -99,7 +101,14 @@ impl<S: LogStore> Run<S> {
         let mut all = Vec::with_capacity(self.wanted.len());
         for wanted in &self.wanted {
             let fetched = match &wanted.source {
-                Err(error) => Fetched::failed(wanted.request.partition, *error),
+                Err(error) => {
+                    let mut failed = Fetched::failed(wanted.request.partition, *error);
+                    if *error == ErrorCode::NotLeaderOrFollower {
+                        failed.current_leader =
+                            known_leader(&self.broker.image.load(), &wanted.topic, failed.partition);
+                    }
+                    failed
+                }
                 Ok(partition) => {
                     let request = wanted.request;
                     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(left_bytes);
@@ -121,20 +130,19 @@ impl<S: LogStore> Run<S> {
         all
     }
 
-    /// True when the answer need not wait. Partitions that no broker hosts do not hurry the others' wait, as in Kafka;
-    /// an error of a hosted partition does.
+    /// True when the answer need not wait. Topics that the cluster does not know do not hurry the others' wait, as in
+    /// Kafka; any other error does.
     fn is_enough(&self, read: &[Fetched<RegionOf<S>>]) -> bool {
-        let hosted = || {
-            self.wanted
-                .iter()
-                .zip(read)
-                .filter(|(wanted, _)| wanted.source.is_ok())
+        let known = || {
+            let is_unknown = |error| matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
+            let all = self.wanted.iter().zip(read);
+            all.filter(move |(wanted, _)| !wanted.source.as_ref().err().is_some_and(|error| is_unknown(*error)))
                 .map(|(_, read)| read)
         };
         let urgent = |read: &Fetched<_>| {
             !read.error.is_none() || read.diverging_epoch.is_some() || read.preferred_read_replica != BrokerId::NONE
         };
-        hosted().next().is_none() || hosted().any(urgent) || hosted().map(size_of).sum::<usize>() >= self.min_bytes
+        known().next().is_none() || known().any(urgent) || known().map(size_of).sum::<usize>() >= self.min_bytes
     }
 
     async fn wait(mut self, deadline: Instant) -> FetchReply<RegionOf<S>> {

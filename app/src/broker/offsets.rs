@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, Timestamp};
+use ottla_domain::partitioning::names::is_internal;
 use ottla_domain::ports::inbound::{ActiveProducer, EpochEnd, Isolation, ListedOffset, OffsetSpec, OffsetsApi};
 use ottla_domain::ports::outbound::{LogStore, PartitionLog};
 use ottla_domain::record::batch::{RecordBatch, TimestampType};
@@ -25,7 +26,9 @@ fn listed(error: ErrorCode) -> ListedOffset {
 
 impl<S: LogStore> Broker<S> {
     fn replica(&self, topic: &str, partition: PartitionId) -> Result<Arc<Partition<S::Log>>, ErrorCode> {
-        self.partitions.load().find(&self.image(), topic, partition).cloned()
+        let image = self.image();
+        let topic = image.topics.by_name(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.partitions.load().find(topic, partition).cloned()
     }
 
     /// Runs what may wait for a disk on a thread of its own.
@@ -155,6 +158,9 @@ impl<S: LogStore> OffsetsApi for Services<S> {
 
     async fn delete_records(&self, topic: &str, partition: PartitionId, before: Offset) -> Result<Offset, ErrorCode> {
         let partition = self.broker.replica(topic, partition)?;
+        if is_internal(topic) {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         self.broker.blocking(move || partition.delete_records(before)).await
     }
 

@@ -120,8 +120,9 @@ impl<L: PartitionLog> Partition<L> {
         &self.log
     }
 
+    /// True when an append waits for the disk: then it belongs on a blocking thread.
     pub(super) fn is_slow(&self) -> bool {
-        self.log.is_slow()
+        self.log.is_slow() || self.config.load().flush_messages < i64::MAX
     }
 
     pub(super) fn is_resident(&self, offset: Offset) -> bool {
@@ -158,8 +159,8 @@ impl<L: PartitionLog> Partition<L> {
         }
         drop(state);
         // What recovery found may be in the page cache alone, and no append may come to sync it.
-        if self.is_leader() && self.wants_sync() {
-            self.sync();
+        if self.is_leader() && self.claim_sync() {
+            self.run_sync();
         }
         self.waiters.wake();
         Ok(())
@@ -176,6 +177,9 @@ impl<L: PartitionLog> Partition<L> {
     /// Checks that this broker leads, and the epoch that the client knows (KIP-320).
     pub(super) fn check_leader(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
         let leadership = self.leadership.load();
+        if self.is_closed() {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         if current_leader_epoch != LeaderEpoch::UNKNOWN {
             match current_leader_epoch.cmp(&leadership.epoch) {
                 std::cmp::Ordering::Less => return Err(ErrorCode::FencedLeaderEpoch),
@@ -247,19 +251,15 @@ impl<L: PartitionLog> Partition<L> {
             partition: &name,
         };
         // Checksums and record framing need no lock; offsets do.
-        self.check_leader(LeaderEpoch::UNKNOWN)
+        self.check_append(&config, options.acks)
             .map_err(|code| self.refused(code))?;
         let validated =
             validate(&records, &rules, &*tools.compression, now).map_err(|rejection| self.rejected(rejection))?;
 
         let mut state = self.state.lock();
-        let leadership = self.leadership.load();
-        if self.is_closed() || !leadership.is_leader {
-            return Err(self.refused(ErrorCode::NotLeaderOrFollower));
-        }
-        if options.acks == Acks::All && leadership.isr_count < config.min_insync_replicas as usize {
-            return Err(self.refused(ErrorCode::NotEnoughReplicas));
-        }
+        let leadership = self
+            .check_append(&config, options.acks)
+            .map_err(|code| self.refused(code))?;
         let now = tools.clock.now();
         let log_append_time = if validated.has_log_append_time() {
             now
@@ -289,19 +289,31 @@ impl<L: PartitionLog> Partition<L> {
             .append(std::slice::from_ref(&batch), &state, now)
             .map_err(|error| self.refused(error.code()))?;
         state.commit(&header, update);
-        if header.next_offset().0.saturating_sub(self.log.synced_offset().0) >= config.flush_messages {
-            // `flush.messages`: the producer waits for the disk, as in Kafka.
-            self.log.sync().map_err(|error| self.refused(error.code()))?;
-        }
-        if self.durability == Durability::None {
+        let is_flush_due = header.next_offset().0.saturating_sub(self.log.synced_offset().0) >= config.flush_messages;
+        if self.durability == Durability::None && !is_flush_due {
             self.advance_high_watermark(&mut state);
         }
         drop(state);
+        if is_flush_due {
+            // `flush.messages`: the producer waits for the disk, as in Kafka. Other appends go on.
+            self.log.sync().map_err(|error| self.refused(error.code()))?;
+            self.advance_high_watermark(&mut self.state.lock());
+        }
         self.waiters.wake();
         self.traffic
             .add(Count::MessagesIn, u64::try_from(header.record_count).unwrap_or(0));
         self.traffic.add(Count::BytesIn, header.size_bytes() as u64);
         Ok(self.answered(base_offset, header.next_offset(), log_append_time, options.acks))
+    }
+
+    /// What an append needs, whatever its records are.
+    fn check_append(&self, config: &LogConfig, acks: Acks) -> Result<Leadership, ErrorCode> {
+        self.check_leader(LeaderEpoch::UNKNOWN)?;
+        let leadership = **self.leadership.load();
+        if acks == Acks::All && leadership.isr_count < config.min_insync_replicas as usize {
+            return Err(ErrorCode::NotEnoughReplicas);
+        }
+        Ok(leadership)
     }
 
     /// The answer to an append, and how far it has to get before it may leave.
@@ -377,25 +389,28 @@ impl<L: PartitionLog> Partition<L> {
             .store(state.offsets.high_watermark().0, Ordering::Release);
     }
 
-    /// True when something appended waits for a sync and none is under way.
-    pub(super) fn wants_sync(&self) -> bool {
+    /// True when something appended waits for the disk (`ottla.fsync=ack`) and the caller is the one to run
+    /// [`Partition::run_sync`]; false also when one that is under way will see to it.
+    pub(super) fn claim_sync(&self) -> bool {
         self.durability == Durability::Ack
-            && !self.syncing.load(Ordering::SeqCst)
             && self.log.synced_offset() < self.log.log_end_offset()
+            && !self.syncing.swap(true, Ordering::SeqCst)
     }
 
-    /// Syncs until everything appended is on disk. One call at a time does the work for all (`ottla.fsync=ack`); blocks.
-    pub(super) fn sync(&self) {
-        while !self.syncing.swap(true, Ordering::SeqCst) {
+    /// Syncs until everything appended is on disk, for all who wait. The caller has claimed it. Blocks.
+    pub(super) fn run_sync(&self) {
+        loop {
             let outcome = self.log.sync();
             if outcome.is_ok() {
                 self.advance_high_watermark(&mut self.state.lock());
             }
             self.failed.store(outcome.is_err(), Ordering::SeqCst);
-            self.syncing.store(false, Ordering::SeqCst);
+            // A swap, not a store: it reads what those wrote who found a sync under way and count on another round, and so
+            // their appends are seen below.
+            self.syncing.swap(false, Ordering::SeqCst);
             self.waiters.wake();
-            // An append after the sync began found `syncing` set and counts on another round.
-            if outcome.is_err() || self.log.synced_offset() >= self.log.log_end_offset() {
+            let is_done = outcome.is_err() || self.log.synced_offset() >= self.log.log_end_offset();
+            if is_done || self.syncing.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
@@ -406,7 +421,9 @@ impl<L: PartitionLog> Partition<L> {
         let due = now.ms_since(Mono(self.flushed.load(Ordering::Relaxed))) >= self.config.load().flush_ms;
         if due && self.log.synced_offset() < self.log.log_end_offset() {
             self.flushed.store(now.0, Ordering::Relaxed);
-            self.sync();
+            if !self.syncing.swap(true, Ordering::SeqCst) {
+                self.run_sync();
+            }
         }
     }
 
@@ -481,29 +498,28 @@ impl<L: PartitionLog> Partition<L> {
     /// Raises the log start to `before`, or to the high watermark for -1. Blocks.
     pub(super) fn delete_records(&self, before: Offset) -> Result<Offset, ErrorCode> {
         self.check_leader(LeaderEpoch::UNKNOWN)?;
-        let mut state = self.state.lock();
-        let before = if before == Offset::NONE {
-            state.offsets.high_watermark()
-        } else {
-            before
-        };
-        if before < Offset::ZERO {
+        let policy = self.config.load().cleanup_policy;
+        if policy.compact && !policy.delete {
+            return Err(ErrorCode::PolicyViolation);
+        }
+        let high_watermark = self.state.lock().offsets.high_watermark();
+        let before = if before == Offset::NONE { high_watermark } else { before };
+        if before < Offset::ZERO || before > high_watermark {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        self.raise_log_start(&mut state, before)?;
-        Ok(state.offsets.log_start())
+        self.raise_log_start(before)?;
+        Ok(self.log_start_offset())
     }
 
-    fn raise_log_start(&self, state: &mut LogState, log_start: Offset) -> Result<(), ErrorCode> {
-        if log_start > state.offsets.high_watermark() {
-            return Err(ErrorCode::OffsetOutOfRange);
-        }
-        if log_start > state.offsets.log_start() {
-            self.log.advance_log_start(log_start).map_err(|error| error.code())?;
-            state.raise_log_start(log_start).map_err(|error| error.code)?;
-            self.publish(state);
-            self.waiters.wake();
-        }
+    /// Raises the log start to an offset that is not above the high watermark. The lock is not held while the disk is
+    /// waited for: appends go on.
+    fn raise_log_start(&self, log_start: Offset) -> Result<(), ErrorCode> {
+        self.log.advance_log_start(log_start).map_err(|error| error.code())?;
+        let mut state = self.state.lock();
+        state.raise_log_start(log_start).map_err(|error| error.code)?;
+        self.publish(&state);
+        drop(state);
+        self.waiters.wake();
         Ok(())
     }
 
@@ -512,17 +528,19 @@ impl<L: PartitionLog> Partition<L> {
         let config = self.config.load();
         let mut count = 0;
         loop {
-            let mut state = self.state.lock();
-            let Some(deletion) = next_deletion(&config, &state.offsets, &self.log.segments(), now) else {
+            // The first look at segments reads the index; not under the lock.
+            self.log.segments();
+            let state = self.state.lock();
+            let deletion = next_deletion(&config, &state.offsets, &self.log.segments(), now);
+            let Some(deletion) = deletion.filter(|_| !self.is_closed()) else {
                 return Ok(count);
             };
             if deletion.new_log_start == state.offsets.log_end() {
                 self.log.roll(&state).map_err(|error| error.code())?;
             }
             let log_start = deletion.new_log_start.max(state.offsets.log_start());
-            self.log.advance_log_start(log_start).map_err(|error| error.code())?;
-            state.raise_log_start(log_start).map_err(|error| error.code)?;
-            self.publish(&state);
+            drop(state);
+            self.raise_log_start(log_start)?;
             count += deletion.segment_count;
             info!(topic = %self.topic, partition = %self.id, segments = deletion.segment_count,
                 new_log_start = %log_start, reason = ?deletion.reason, "deleted segments");
@@ -552,3 +570,6 @@ impl<L: PartitionLog> Partition<L> {
         state.producers.iter().map(show).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Broker;
 use super::partition::{Appended, Partition};
-use super::table::topic_name;
+use super::table::{known_leader, known_topic};
 use super::traffic::Count;
 use super::waiters::Watch;
 use crate::services::Services;
@@ -62,12 +62,6 @@ impl<S: LogStore> ProduceApi for Services<S> {
         if acks == Acks::None || pending.is_empty() {
             return Waiting::Ready(reply);
         }
-        for waiting in &pending {
-            let partition = Arc::clone(&waiting.partition);
-            if partition.wants_sync() {
-                tokio::task::spawn_blocking(move || partition.sync());
-            }
-        }
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
         Waiting::Later(Box::pin(settle(reply, pending, acks, deadline)))
     }
@@ -81,6 +75,21 @@ pub(super) struct AppendOptions {
 }
 
 impl<S: LogStore> Broker<S> {
+    fn find_for_append(
+        &self,
+        topic: &TopicRef,
+        id: PartitionId,
+        options: AppendOptions,
+    ) -> Result<Arc<Partition<S::Log>>, ApiError> {
+        let image = self.image.load();
+        let topic = known_topic(&image, topic)?;
+        if is_internal(&topic.name) && !options.internal_topics_allowed {
+            let message = format!("Topic {} is internal and clients may not write to it.", topic.name);
+            return Err(ErrorCode::InvalidTopicException.with(message));
+        }
+        Ok(Arc::clone(self.partitions.load().find(topic, id)?))
+    }
+
     async fn append(
         &self,
         topic: &TopicRef,
@@ -88,17 +97,17 @@ impl<S: LogStore> Broker<S> {
         records: Option<Bytes>,
         options: AppendOptions,
     ) -> Result<(Arc<Partition<S::Log>>, Appended), Box<Produced>> {
-        let fail = |error: ApiError| Box::new(failed(id, error));
-        let image = self.image();
-        let name = topic_name(&image, topic).map_err(|code| fail(code.into()))?;
-        if is_internal(&name) && !options.internal_topics_allowed {
-            let message = format!("Topic {name} is internal and clients may not write to it.");
-            return Err(fail(ErrorCode::InvalidTopicException.with(message)));
-        }
-        let table = self.partitions.load();
-        let partition = table.find(&image, &name, id).map_err(|code| fail(code.into()))?;
-        let partition = Arc::clone(partition);
-        drop(table);
+        let partition = match self.find_for_append(topic, id, options) {
+            Ok(partition) => partition,
+            Err(error) => {
+                let is_elsewhere = error.code == ErrorCode::NotLeaderOrFollower;
+                let mut refused = Box::new(failed(id, error));
+                if is_elsewhere {
+                    refused.current_leader = known_leader(&self.image.load(), topic, id);
+                }
+                return Err(refused);
+            }
+        };
         let records = records.unwrap_or_default();
         let size_bytes = records.len();
         partition.traffic.add(Count::TotalProduceRequests, 1);
@@ -112,7 +121,14 @@ impl<S: LogStore> Broker<S> {
             partition.append(records, options, &tools)
         };
         match appended {
-            Ok(appended) => Ok((partition, appended)),
+            Ok(appended) => {
+                // Whatever `acks` is: consumers see only what is on disk.
+                if partition.claim_sync() {
+                    let partition = Arc::clone(&partition);
+                    tokio::task::spawn_blocking(move || partition.run_sync());
+                }
+                Ok((partition, appended))
+            }
             Err(refused) => {
                 let code = refused
                     .error

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ottla_domain::error::ErrorCode;
-use ottla_domain::ids::{PartitionId, TopicId};
+use ottla_domain::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId};
 use ottla_domain::metadata::image::MetadataImage;
+use ottla_domain::metadata::topics::TopicImage;
 use ottla_domain::ports::inbound::TopicRef;
 use ottla_domain::ports::outbound::PartitionLog;
 
@@ -116,32 +117,72 @@ impl<L: PartitionLog> PartitionTable<L> {
         })
     }
 
-    /// The replica that a request means, or Kafka's error: unknown to the cluster, elsewhere, or offline.
-    pub(super) fn find(
-        &self,
-        image: &MetadataImage,
-        topic: &str,
-        partition: PartitionId,
-    ) -> Result<&Arc<Partition<L>>, ErrorCode> {
-        match self.get(topic, partition) {
+    /// The replica of a topic that the metadata knows, or Kafka's error: unknown to the cluster, elsewhere, or offline.
+    ///
+    /// Replicas follow the metadata a little later. One of an older topic of the same name is not meant: what is
+    /// appended to it would be deleted with it.
+    pub(super) fn find(&self, topic: &TopicImage, partition: PartitionId) -> Result<&Arc<Partition<L>>, ErrorCode> {
+        let hosted = self.topics.get(&topic.name).filter(|hosted| hosted.id == topic.id);
+        match hosted.and_then(|hosted| hosted.partitions.get(&partition)) {
             Some(Hosted::Online(partition)) => Ok(partition),
             Some(Hosted::Offline) => Err(ErrorCode::KafkaStorageError),
-            None => {
-                let known = image.topics.by_name(topic).and_then(|topic| topic.partition(partition));
-                Err(known.map_or(ErrorCode::UnknownTopicOrPartition, |_| ErrorCode::NotLeaderOrFollower))
-            }
+            None => Err(topic
+                .partition(partition)
+                .map_or(ErrorCode::UnknownTopicOrPartition, |_| ErrorCode::NotLeaderOrFollower)),
         }
     }
 }
 
-/// The name of a topic that a request names by name or id; UNKNOWN_TOPIC_ID when no topic has the id.
-pub(super) fn topic_name(image: &MetadataImage, topic: &TopicRef) -> Result<Arc<str>, ErrorCode> {
-    match topic {
-        TopicRef::Name(name) => Ok(Arc::clone(name)),
-        TopicRef::Id(id) => image
-            .topics
-            .by_id(*id)
-            .map(|topic| Arc::clone(&topic.name))
-            .ok_or(ErrorCode::UnknownTopicId),
+/// The topic that a request names by name or id: UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID when there is none.
+pub(super) fn known_topic<'a>(image: &'a MetadataImage, topic: &TopicRef) -> Result<&'a TopicImage, ErrorCode> {
+    let (known, unknown) = match topic {
+        TopicRef::Name(name) => (image.topics.by_name(name), ErrorCode::UnknownTopicOrPartition),
+        TopicRef::Id(id) => (image.topics.by_id(*id), ErrorCode::UnknownTopicId),
+    };
+    known.map(Arc::as_ref).ok_or(unknown)
+}
+
+/// The leader to go to instead, as far as the metadata knows (KIP-951).
+pub(super) fn known_leader(
+    image: &MetadataImage,
+    topic: &TopicRef,
+    partition: PartitionId,
+) -> Option<(BrokerId, LeaderEpoch)> {
+    let partition = known_topic(image, topic).ok()?.partition(partition)?;
+    Some((BrokerId(partition.leader), LeaderEpoch(partition.leader_epoch)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ottla_domain::log::config::LogConfig;
+    use ottla_domain::ports::memory::MemoryLog;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::broker::Durability;
+
+    #[test]
+    fn a_replica_of_an_older_topic_of_the_name_is_not_found() {
+        let (old, new) = (TopicId(Uuid::from_u128(1)), TopicId(Uuid::from_u128(2)));
+        let mut opened = MemoryLog::default().after_power_failure();
+        opened.topic_id = old;
+        let (name, id) = (Arc::clone(&opened.topic), opened.partition);
+        let partition = Partition::new(opened, Arc::new(LogConfig::default()), Durability::None);
+        let mut table = PartitionTable::default();
+        table.insert(&name, old, id, Hosted::Online(Arc::new(partition)));
+        let topic = |topic_id| TopicImage {
+            id: topic_id,
+            name: Arc::clone(&name),
+            partitions: BTreeMap::from([(id, Arc::default())]),
+            unknown_tagged_fields: Vec::new(),
+        };
+        assert!(table.find(&topic(old), id).is_ok());
+        assert_eq!(table.find(&topic(new), id).err(), Some(ErrorCode::NotLeaderOrFollower));
+        assert_eq!(
+            table.find(&topic(new), PartitionId(7)).err(),
+            Some(ErrorCode::UnknownTopicOrPartition)
+        );
     }
 }

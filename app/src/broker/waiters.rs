@@ -1,7 +1,7 @@
 //! Who waits for a partition: long polls for records, produces for their replicas.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use ottla_domain::ports::outbound::PartitionLog;
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::partition::Partition;
 
-/// The waiters of one partition. Waking costs one atomic load while nobody waits.
+/// The waiters of one partition. Waking costs a fence and an atomic load while nobody waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     count: AtomicUsize,
@@ -22,7 +22,9 @@ impl Waiters {
     pub(super) fn add(&self, waiter: &Arc<Notify>) {
         let mut list = self.list.lock();
         list.push(Arc::clone(waiter));
-        self.count.store(list.len(), Ordering::SeqCst);
+        self.count.store(list.len(), Ordering::Relaxed);
+        // Either the waiter sees the change when it looks, or whoever changed sees the waiter in `wake`.
+        fence(Ordering::SeqCst);
     }
 
     /// Forgets a waiter.
@@ -31,12 +33,13 @@ impl Waiters {
         if let Some(place) = list.iter().position(|known| Arc::ptr_eq(known, waiter)) {
             list.swap_remove(place);
         }
-        self.count.store(list.len(), Ordering::SeqCst);
+        self.count.store(list.len(), Ordering::Relaxed);
     }
 
     /// Wakes all. Called after the change is visible: a waiter adds itself first and looks then, so none is missed.
     pub(super) fn wake(&self) {
-        if self.count.load(Ordering::SeqCst) > 0 {
+        fence(Ordering::SeqCst);
+        if self.count.load(Ordering::Relaxed) > 0 {
             self.list.lock().iter().for_each(|waiter| waiter.notify_one());
         }
     }

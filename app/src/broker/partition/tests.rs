@@ -1,0 +1,119 @@
+use ottla_compression::Codecs;
+use ottla_domain::log::config::CleanupPolicy;
+use ottla_domain::ports::memory::MemoryLog;
+use ottla_domain::record::records::BatchBuilder;
+
+use super::*;
+use crate::clock::{SystemClock, SystemEntropy};
+
+fn tools(durability: Durability) -> Tools {
+    Tools {
+        clock: SystemClock::default(),
+        entropy: SystemEntropy,
+        compression: Box::new(Codecs),
+        durability,
+        trust_compressed: false,
+    }
+}
+
+/// A replica that this broker leads.
+fn led(config: LogConfig, durability: Durability) -> Partition<MemoryLog> {
+    let opened = MemoryLog::default().after_power_failure();
+    let partition = Partition::new(opened, Arc::new(config), durability);
+    let leadership = Leadership {
+        leader: BrokerId(1),
+        epoch: LeaderEpoch(0),
+        is_leader: true,
+        isr_count: 1,
+    };
+    partition.set_leadership(leadership).unwrap();
+    partition
+}
+
+fn append(partition: &Partition<MemoryLog>, records: Bytes, acks: Acks) -> Result<Appended, Option<ErrorCode>> {
+    let options = AppendOptions {
+        acks,
+        zstd_allowed: true,
+        internal_topics_allowed: false,
+    };
+    let appended = partition.append(records, options, &tools(partition.durability));
+    appended.map_err(|refused| refused.error.map(|refusal| refusal.error.code))
+}
+
+fn record() -> Bytes {
+    let mut builder = BatchBuilder::new(Offset::ZERO);
+    builder.append(Timestamp(1), None, Some(b"a"));
+    builder.build().bytes().clone()
+}
+
+#[test]
+fn with_fsync_ack_only_what_is_on_disk_is_shown_and_one_sync_serves_all() {
+    let partition = led(LogConfig::default(), Durability::Ack);
+    let unsettled = append(&partition, record(), Acks::All).unwrap().unsettled_end;
+    assert_eq!(unsettled, Some(Offset(1)));
+    assert!(partition.claim_sync());
+    append(&partition, record(), Acks::None).unwrap();
+    assert!(!partition.claim_sync());
+    assert_eq!(partition.high_watermark(), Offset(0));
+    partition.run_sync();
+    assert_eq!(partition.high_watermark(), Offset(2));
+    assert_eq!(partition.is_settled(Offset(1), Acks::All), Some(Ok(())));
+    assert!(!partition.claim_sync());
+    append(&partition, record(), Acks::None).unwrap();
+    assert!(partition.claim_sync());
+}
+
+#[test]
+fn a_replica_that_left_takes_nothing() {
+    let partition = led(LogConfig::default(), Durability::None);
+    append(&partition, record(), Acks::All).unwrap();
+    partition.close();
+    let elsewhere = ErrorCode::NotLeaderOrFollower;
+    assert_eq!(append(&partition, record(), Acks::All).err(), Some(Some(elsewhere)));
+    assert_eq!(partition.delete_records(Offset::NONE), Err(elsewhere));
+    assert_eq!(partition.log_start_offset(), Offset(0));
+}
+
+#[test]
+fn too_few_replicas_are_told_before_bad_records() {
+    let config = LogConfig {
+        min_insync_replicas: 2,
+        ..LogConfig::default()
+    };
+    let partition = led(config, Durability::None);
+    let refused = |acks| append(&partition, Bytes::new(), acks).err();
+    assert_eq!(refused(Acks::All), Some(Some(ErrorCode::NotEnoughReplicas)));
+    assert_ne!(refused(Acks::Leader), Some(Some(ErrorCode::NotEnoughReplicas)));
+}
+
+#[test]
+fn records_are_deleted_up_to_the_high_watermark_unless_the_topic_only_compacts() {
+    let partition = led(LogConfig::default(), Durability::None);
+    append(&partition, record(), Acks::All).unwrap();
+    assert_eq!(partition.delete_records(Offset(2)), Err(ErrorCode::OffsetOutOfRange));
+    assert_eq!(partition.delete_records(Offset(1)), Ok(Offset(1)));
+    assert_eq!(partition.delete_records(Offset(0)), Ok(Offset(1)));
+    let compacted = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..LogConfig::default()
+    };
+    partition.set_config(Arc::new(compacted));
+    assert_eq!(partition.delete_records(Offset(1)), Err(ErrorCode::PolicyViolation));
+}
+
+#[test]
+fn flush_messages_syncs_before_the_answer() {
+    let config = LogConfig {
+        flush_messages: 2,
+        ..LogConfig::default()
+    };
+    let partition = led(config, Durability::None);
+    append(&partition, record(), Acks::Leader).unwrap();
+    assert_eq!(partition.log().synced_offset(), Offset(0));
+    append(&partition, record(), Acks::Leader).unwrap();
+    assert_eq!(partition.log().synced_offset(), Offset(2));
+    assert_eq!(partition.high_watermark(), Offset(2));
+}
