@@ -5,7 +5,7 @@
 //! frames could wait for one another for ever, the connection that holds most with least progress is closed then.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -60,8 +60,8 @@ impl Budget {
             moved_bytes: AtomicU64::new(0),
             moved_at_review: AtomicU64::new(0),
             held_bytes: AtomicUsize::new(0),
-            is_closed: AtomicBool::new(false),
-            closed: Notify::new(),
+            ending: AtomicU8::new(GOING_ON),
+            signal: Notify::new(),
         });
         accounts.open.insert(id, Arc::downgrade(&account));
         account
@@ -97,13 +97,18 @@ impl Budget {
         let stuck = open.iter().map(|account| (account.stuck_bytes(), account));
         let stuck = stuck.max_by_key(|(bytes, _)| *bytes);
         if let Some((1.., account)) = stuck {
-            account.is_closed.store(true, Ordering::Release);
-            account.closed.notify_waiters();
+            account.end(CROWDED);
         }
     }
 }
 
-/// What one connection holds and moves.
+/// Whether and how a connection is to end; the larger number wins.
+const GOING_ON: u8 = 0;
+const STOPPING: u8 = 1;
+const CROWDED: u8 = 2;
+
+/// What one connection holds and moves, and how it is told to end: nothing here is shared with another connection, but
+/// for the budget's one number.
 #[derive(Debug)]
 pub(crate) struct Account {
     budget: Arc<Budget>,
@@ -113,8 +118,8 @@ pub(crate) struct Account {
     moved_bytes: AtomicU64,
     moved_at_review: AtomicU64,
     held_bytes: AtomicUsize,
-    is_closed: AtomicBool,
-    closed: Notify,
+    ending: AtomicU8,
+    signal: Notify,
 }
 
 impl Account {
@@ -130,14 +135,33 @@ impl Account {
         self.opened + Duration::from_millis(self.last_moved_ms.load(Ordering::Relaxed))
     }
 
+    /// Has the connection end once what was accepted is answered.
+    pub(crate) fn stop(&self) {
+        self.end(STOPPING);
+    }
+
+    /// Returns once no more requests are to be read.
+    pub(crate) async fn stopped(&self) {
+        self.reached(STOPPING).await;
+    }
+
     /// Returns once the connection must go to make room for others.
-    pub(crate) async fn closed(&self) {
+    pub(crate) async fn crowded_out(&self) {
+        self.reached(CROWDED).await;
+    }
+
+    fn end(&self, ending: u8) {
+        self.ending.fetch_max(ending, Ordering::AcqRel);
+        self.signal.notify_waiters();
+    }
+
+    async fn reached(&self, ending: u8) {
         loop {
-            let closed = self.closed.notified();
-            if self.is_closed.load(Ordering::Acquire) {
+            let signal = self.signal.notified();
+            if self.ending.load(Ordering::Acquire) >= ending {
                 return;
             }
-            closed.await;
+            signal.await;
         }
     }
 
@@ -256,13 +280,13 @@ mod tests {
         of_moving.grow(60_000).await;
         moving.moved(50_000);
         let closing = async {
-            stuck.closed().await;
+            stuck.crowded_out().await;
             drop(of_stuck);
         };
         let mut wanted = waiting.charge();
         let ended = tokio::time::timeout(PATIENCE * 10, async { tokio::join!(closing, wanted.grow(20_000)) });
         ended.await.expect("nobody was closed");
-        assert!(!moving.is_closed.load(Ordering::Acquire));
+        assert_eq!(moving.ending.load(Ordering::Acquire), GOING_ON);
     }
 
     #[test]

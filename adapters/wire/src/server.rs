@@ -252,11 +252,15 @@ async fn accept<N: Node>(
     let name = Arc::clone(&shared.listener.name);
     let (open, accepted_total) = (metrics::connection_count(&name), metrics::connections_accepted(&name));
     let mut connections = JoinSet::new();
+    let mut accounts = HashMap::new();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next_with_id() => {
+                accounts.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                continue;
+            }
             // Beyond max.connections new ones wait in the backlog, as Kafka lets them.
             accepted = async { quota.place().await; listener.accept().await } => accepted,
         };
@@ -302,13 +306,18 @@ async fn accept<N: Node>(
         }
         accepted_total.increment(1);
         open.increment(1.0);
-        let (shared, stopped, open) = (Arc::clone(&shared), stopped.clone(), open.clone());
-        connections.spawn(async move {
-            let _place = (permit, Open(open));
-            connection::serve(stream, peer, shared, stopped).await;
-        });
+        let (shared, account, place) = (Arc::clone(&shared), shared.budget.open(), (permit, Open(open.clone())));
+        let serving = {
+            let account = Arc::clone(&account);
+            async move {
+                let _place = place;
+                connection::serve(stream, peer, shared, account).await;
+            }
+        };
+        accounts.insert(connections.spawn(serving).id(), account);
     }
     drop(listener);
+    accounts.values().for_each(|account| account.stop());
     while connections.join_next().await.is_some() {}
 }
 

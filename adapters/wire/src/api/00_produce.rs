@@ -46,7 +46,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Regi
         timeout_ms: request.timeout_ms,
         transactional_id: request.transactional_id,
         zstd_allowed: version >= 7,
-        internal_topics_allowed: call.request.client_id.as_deref() == Some(ADMIN_CLIENT),
+        internal_topics_allowed: call.request.client_id.as_deref() == Some(ADMIN_CLIENT.as_bytes()),
         topics: request.topics,
     };
     let waiting = call.node.produce(produce).await;

@@ -17,7 +17,7 @@ pub(crate) struct Request {
     pub(crate) api: &'static Api,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
-    pub(crate) client_id: Option<Box<str>>,
+    pub(crate) client_id: Option<Bytes>,
     pub(crate) body: Bytes,
 }
 
@@ -54,7 +54,10 @@ impl Request {
         let (key, version) = (|| Ok((reader.i16()?, reader.i16()?)))().map_err(Refusal::Header)?;
         let api = find(key, kind).ok_or(Refusal::Unsupported { key, version })?;
         let (correlation_id, client_id) = (|| {
-            let head = (reader.i32()?, reader.nullable_string()?.map(Box::from));
+            let head = (
+                reader.i32()?,
+                reader.nullable_string()?.map(|id| frame.slice_ref(id.as_bytes())),
+            );
             if version >= api.flexible_from {
                 reader.tagged_fields(|_, value| value.take(value.remaining()).map(|_| true))?;
             }

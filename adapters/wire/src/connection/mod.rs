@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 pub(crate) use frame::{FrameError, FrameLimits};
 
@@ -95,30 +95,19 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Serves a connection until it ends or `stop` turns true.
-pub(crate) async fn serve<N: Node>(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: Arc<Shared<N>>,
-    stop: watch::Receiver<bool>,
-) {
+/// Serves a connection until it ends or its account says so.
+pub(crate) async fn serve<N: Node>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<N>>, account: Arc<Account>) {
     let stream = Arc::new(stream);
-    let account = shared.budget.open();
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
-    let writing = tokio::spawn(write_answers(
-        Arc::clone(&stream),
-        Arc::clone(&account),
-        queue,
-        stop.clone(),
-    ));
+    let writing = tokio::spawn(write_answers(Arc::clone(&stream), Arc::clone(&account), queue));
     let _abort_writing = AbortOnDrop(writing.abort_handle());
     let result = {
-        let mut reading = pin!(read_requests(&stream, &account, &shared, answers, stop));
+        let mut reading = pin!(read_requests(&stream, &account, &shared, answers));
         tokio::select! {
             biased;
             result = &mut reading => result,
             () = until_idle(&account, shared.idle) => Err(Ended::Idle),
-            () = account.closed() => Err(Ended::Crowded),
+            () = account.crowded_out() => Err(Ended::Crowded),
         }
     };
     let result = match result {
@@ -129,7 +118,7 @@ pub(crate) async fn serve<N: Node>(
                 biased;
                 written = &mut writing => written.unwrap_or_else(|error| Err(io::Error::other(error).into())),
                 () = until_idle(&account, shared.idle) => Err(Ended::Idle),
-                () = account.closed() => Err(Ended::Crowded),
+                () = account.crowded_out() => Err(Ended::Crowded),
             }
         }
         Err(ended) => Err(ended),
@@ -146,7 +135,6 @@ async fn read_requests<N: Node>(
     account: &Arc<Account>,
     shared: &Shared<N>,
     answers: mpsc::Sender<Pending<N::Region>>,
-    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
     let mut frames = frame::FrameReader::new(stream, account, shared.frame_limits);
     loop {
@@ -163,7 +151,7 @@ async fn read_requests<N: Node>(
         };
         let next = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = account.stopped() => return Ok(()),
             next = next => next?,
         };
         let Some((place, (frame, mut charge))) = next else {
@@ -201,7 +189,6 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
     stream: Arc<TcpStream>,
     account: Arc<Account>,
     mut queue: mpsc::Receiver<Pending<R>>,
-    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
     while let Some(pending) = queue.recv().await {
         let is_late = matches!(pending.response, Readiness::Later(_));
@@ -211,7 +198,7 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
             Readiness::Later(response) if pending.api.abandoned_on_stop => tokio::select! {
                 biased;
                 response = response => response?,
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = account.stopped() => return Ok(()),
             },
             Readiness::Later(response) => response.await?,
         };
