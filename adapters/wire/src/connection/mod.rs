@@ -111,15 +111,16 @@ pub(crate) async fn serve<N: Node>(stream: TcpStream, peer: SocketAddr, shared: 
         }
     };
     let result = match result {
-        // Nothing more is read, but what was accepted is answered.
-        Ok(()) => {
+        // Nothing more is read, but what was accepted before is answered, as Kafka answers one request after another.
+        Ok(()) | Err(Ended::Refused(_) | Ended::Frame(FrameError::Size { .. })) => {
             let mut writing = pin!(writing);
-            tokio::select! {
+            let written = tokio::select! {
                 biased;
                 written = &mut writing => written.unwrap_or_else(|error| Err(io::Error::other(error).into())),
                 () = until_idle(&account, shared.idle) => Err(Ended::Idle),
                 () = account.crowded_out() => Err(Ended::Crowded),
-            }
+            };
+            result.and(written)
         }
         Err(ended) => Err(ended),
     };

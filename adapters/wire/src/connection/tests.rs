@@ -166,6 +166,18 @@ async fn what_cannot_be_read_closes_the_connection_only() {
 }
 
 #[tokio::test]
+async fn what_came_before_a_bad_frame_is_answered() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let mut client = fixture.connect().await;
+    send_produce(&mut client, 1, &produce(-1, Some(Bytes::from_static(b"batch")))).await;
+    client.stream.write_all(&[0, 0, 0, 2, 9, 9]).await.unwrap();
+    until(|| fixture.node.produced.lock().len() == 1).await;
+    fixture.node.replicated.send_replace(true);
+    assert_eq!(client.receive::<ProduceResponse>(8, false).await.0, 1);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
 async fn only_produce_may_be_large() {
     let fixture = Fixture::start(ListenerKind::Broker);
     let mut client = fixture.connect().await;
