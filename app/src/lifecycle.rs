@@ -122,7 +122,8 @@ pub async fn register_controller<C: ControllerApi>(controller: C, registration: 
     }
 }
 
-/// Heartbeats of a registered broker, until the controller lets it stop. `stopping` turns true when it wants to.
+/// Heartbeats of a registered broker, until the controller lets it stop. `stopping` turns true when it wants to. A log
+/// directory that fails is reported at once.
 pub async fn beat<S: LogStore, C: ControllerApi>(
     broker: Arc<Broker<S>>,
     controller: C,
@@ -132,7 +133,9 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
 ) {
     let interval = Duration::from_millis(times.heartbeat_interval_ms.max(1));
     let mut backoff = Backoff::new();
+    let mut failed_directories = broker.failed_directories();
     loop {
+        failed_directories.mark_unchanged();
         let epoch = state.borrow().epoch();
         let heartbeat = BrokerHeartbeat {
             broker: broker.id,
@@ -177,6 +180,8 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // The sender lives as long as the broker.
+            _ = failed_directories.changed() => {}
             changed = stopping.changed() => {
                 if changed.is_err() {
                     return;

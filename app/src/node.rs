@@ -92,8 +92,8 @@ pub enum NodeError {
     #[error(transparent)]
     Format(#[from] format::FormatError),
     /// Nothing is left to serve from.
-    #[error("all log directories have failed; see log.dirs")]
-    NoDirectory,
+    #[error("all log.dirs have failed: {0}")]
+    NoDirectory(String),
     /// A part of the node stopped by itself.
     #[error("{0} stopped unexpectedly; see the log")]
     Stopped(&'static str),
@@ -468,11 +468,13 @@ impl Node {
             state_sender.send_replace(BrokerState::Fenced(epoch));
             tokio::spawn(lifecycle::beat(
                 Arc::clone(&broker),
-                controller,
+                controller.clone(),
                 times,
                 is_stopping,
                 state_sender,
             ));
+            let assigning = Arc::clone(&broker);
+            tokio::spawn(assigning.assign_directories(controller.clone(), state.clone(), times.session_timeout_ms));
             data.spawn(Arc::clone(&broker).maintain());
             let running = |state: &BrokerState| matches!(state, BrokerState::Running(_));
             state
@@ -520,7 +522,7 @@ impl Node {
         let mut replica = None;
         let outcome = tokio::select! {
             () = signals.stop() => Ok(()),
-            () = self.broker.halted() => Err(NodeError::NoDirectory),
+            failed = self.broker.halted() => Err(NodeError::NoDirectory(failed)),
             stopped = &mut self.raft_stopped => {
                 // Without a word, its thread has panicked.
                 replica = Some(stopped.ok());

@@ -56,10 +56,22 @@ impl Trash {
     }
 }
 
-/// The name that the folder of a log gets when it leaves: `topic-partition.uniqueid-delete` (or `-stray`), the topic cut to
-/// fit into a file name.
-pub(crate) fn folder_name(topic: &str, partition: PartitionId, unique: Uuid, suffix: &str) -> String {
-    let suffix = format!("-{partition}.{}-{suffix}", unique.simple());
+/// Why a folder is no longer a log's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Departure {
+    /// It waits to be removed.
+    Delete,
+    /// The cluster's metadata does not place it here; it is kept for people to look at.
+    Stray,
+}
+
+/// The name that such a folder gets: `topic-partition.uniqueid-delete`, the topic cut to fit into a file name.
+pub(crate) fn folder_name(topic: &str, partition: PartitionId, unique: Uuid, departure: Departure) -> String {
+    let kind = match departure {
+        Departure::Delete => "delete",
+        Departure::Stray => "stray",
+    };
+    let suffix = format!("-{partition}.{}-{kind}", unique.simple());
     let mut kept = topic.len().min(NAME_MAX_BYTES - suffix.len());
     while !topic.is_char_boundary(kept) {
         kept -= 1;
@@ -75,10 +87,14 @@ mod tests {
     fn folder_names_are_kafkas() {
         let unique = Uuid::from_u128(0xabc);
         assert_eq!(
-            folder_name("orders", PartitionId(12), unique, "delete"),
+            folder_name("orders", PartitionId(12), unique, Departure::Delete),
             "orders-12.00000000000000000000000000000abc-delete"
         );
-        let long = folder_name(&"t".repeat(249), PartitionId(0), unique, "delete");
+        assert_eq!(
+            folder_name("orders", PartitionId(12), unique, Departure::Stray),
+            "orders-12.00000000000000000000000000000abc-stray"
+        );
+        let long = folder_name(&"t".repeat(249), PartitionId(0), unique, Departure::Delete);
         assert_eq!(long.len(), 255);
         assert!(long.ends_with("t-0.00000000000000000000000000000abc-delete"));
     }

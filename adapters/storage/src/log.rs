@@ -229,10 +229,6 @@ impl Log {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
-
-    pub(crate) fn delete_delay_ms(&self) -> i64 {
-        self.config.load().file_delete_delay_ms
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use ottla_domain::ports::outbound::{DirectoryFacts, LogStore, OpenedLog, Partiti
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::deletion;
+use crate::deletion::{self, Departure};
 use crate::directory::Directory;
 use crate::health::{Doing, Health, OrFail};
 use crate::index::Checkpoint;
@@ -23,7 +23,7 @@ use crate::lock::DirectoryLock;
 use crate::log::Log;
 use crate::meta_properties::MetaProperties;
 use crate::recovery::{self, Target};
-use crate::{atomic_file, clean_shutdown};
+use crate::{atomic_file, clean_shutdown, partition_metadata};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -215,8 +215,11 @@ fn classify(name: &str) -> Folder {
     }
 }
 
-/// The logs of a directory. Folders that a crash left of deleted logs go to the trash.
-fn list_logs(directory: &Directory) -> Result<Vec<(String, PartitionId)>, StorageError> {
+/// The logs of a directory. Folders that a crash left of deleted logs go to the trash, strays are set aside.
+fn list_logs(
+    directory: &Directory,
+    is_placed_here: &(dyn Fn(TopicId, PartitionId) -> bool + Sync),
+) -> Result<Vec<(String, PartitionId)>, StorageError> {
     let health = &directory.health;
     let read = || {
         let mut folders = Vec::new();
@@ -231,7 +234,19 @@ fn list_logs(directory: &Directory) -> Result<Vec<(String, PartitionId)>, Storag
     let mut logs = Vec::new();
     for name in read().or_fail(health, "listing")? {
         match classify(&name) {
-            Folder::Log(topic, partition) => logs.push((topic, partition)),
+            Folder::Log(topic, partition) => {
+                let folder = directory.path.join(&name);
+                let topic_id = partition_metadata::read(&folder).or_fail(health, Doing("reading", &folder))?;
+                if topic_id.is_some_and(|topic_id| is_placed_here(topic_id, partition)) {
+                    logs.push((topic, partition));
+                } else {
+                    let stray = leave(directory, &folder, &topic, partition, Departure::Stray)?;
+                    tracing::warn!(
+                        folder = %folder.display(), renamed = %stray.display(), topic_id = ?topic_id,
+                        "the cluster's metadata does not place this replica here; set its folder aside"
+                    );
+                }
+            }
             Folder::Deleted => directory.trash.add(directory.path.join(name), 0),
             Folder::Other => {}
             Folder::Unknown => {
@@ -254,6 +269,27 @@ fn list_logs(directory: &Directory) -> Result<Vec<(String, PartitionId)>, Storag
     Ok(logs)
 }
 
+/// Takes a folder out of use durably: gives it another name, which is returned, and forgets its checkpoints.
+fn leave(
+    directory: &Directory,
+    folder: &Path,
+    topic: &str,
+    partition: PartitionId,
+    departure: Departure,
+) -> Result<PathBuf, StorageError> {
+    let unique = Uuid::from_u128(unique_bits());
+    let left = directory
+        .path
+        .join(deletion::folder_name(topic, partition, unique, departure));
+    let rename = || {
+        fs::rename(folder, &left)?;
+        atomic_file::sync_folder(&directory.path)
+    };
+    rename().or_fail(&directory.health, Doing("renaming", folder))?;
+    directory.forget_checkpoints(topic, partition)?;
+    Ok(left)
+}
+
 impl LogStore for Store {
     type Log = Log;
 
@@ -274,6 +310,7 @@ impl LogStore for Store {
 
     fn open_all(
         &self,
+        is_placed_here: &(dyn Fn(TopicId, PartitionId) -> bool + Sync),
         config: &(dyn Fn(&str) -> Arc<LogConfig> + Sync),
         now: Timestamp,
     ) -> Result<Vec<OpenedLog<Log>>, StorageError> {
@@ -284,7 +321,7 @@ impl LogStore for Store {
                 let (opened, refused) = (&opened, &refused);
                 scope.spawn(move || {
                     let threads = self.recovery_threads_per_dir;
-                    match open_directory(directory, threads, config, now) {
+                    match open_directory(directory, threads, is_placed_here, config, now) {
                         Ok(logs) => opened.lock().extend(logs),
                         // The other directories serve on.
                         Err(StorageError::Offline { .. }) => {}
@@ -320,14 +357,19 @@ impl LogStore for Store {
         recovery::create(target, topic_id)
     }
 
-    fn delete(&self, log: &Log) -> Result<(), StorageError> {
-        let deleted = take_out(log, "delete")?;
-        log.directory.trash.add(deleted, log.delete_delay_ms());
+    fn delete(&self, log: &Log, delay_ms: i64) -> Result<(), StorageError> {
+        let directory = &log.directory;
+        let health = &directory.health;
+        health.check()?;
+        log.mark_deleted()?;
+        let deleted = leave(directory, &log.folder, &log.topic, log.partition, Departure::Delete)?;
+        let folder_name = log.folder.file_name().unwrap_or_default().to_string_lossy();
+        directory
+            .index
+            .delete_log(&folder_name, &log.index)
+            .or_fail(health, "deleting index entries")?;
+        directory.trash.add(deleted, delay_ms);
         Ok(())
-    }
-
-    fn set_aside(&self, log: &Log) -> Result<(), StorageError> {
-        take_out(log, "stray").map(|_| ())
     }
 
     fn purge(&self, now: Mono) {
@@ -357,29 +399,6 @@ impl LogStore for Store {
     }
 }
 
-/// Renames the folder of a log that nothing is written for any more, and forgets the log. The folder's new path.
-fn take_out(log: &Log, suffix: &str) -> Result<PathBuf, StorageError> {
-    let directory = &log.directory;
-    let health = &directory.health;
-    health.check()?;
-    log.mark_deleted()?;
-    let unique = Uuid::from_u128(unique_bits());
-    let name = deletion::folder_name(&log.topic, log.partition, unique, suffix);
-    let moved = directory.path.join(name);
-    let rename = || {
-        fs::rename(&log.folder, &moved)?;
-        atomic_file::sync_folder(&directory.path)
-    };
-    rename().or_fail(health, Doing("renaming", &log.folder))?;
-    let folder_name = log.folder.file_name().unwrap_or_default().to_string_lossy();
-    directory
-        .index
-        .delete_log(&folder_name, &log.index)
-        .or_fail(health, "deleting index entries")?;
-    directory.forget_checkpoints(&log.topic, log.partition)?;
-    Ok(moved)
-}
-
 fn checkpoint_directory(directory: &Directory, logs: &[(Arc<Log>, Offset)]) -> Result<(), StorageError> {
     let _guard = directory.cutting.write();
     let checkpoints = logs.iter().flat_map(|(log, high_watermark)| {
@@ -392,7 +411,9 @@ fn checkpoint_directory(directory: &Directory, logs: &[(Arc<Log>, Offset)]) -> R
         .index
         .put_checkpoints(checkpoints)
         .or_fail(&directory.health, "writing checkpoints")?;
-    directory.write_checkpoints(logs.iter().map(|(log, high_watermark)| {
+    // Kafka's files are those of the broker's replicas; the quorum looks after its own.
+    let replicas = logs.iter().filter(|(log, _)| *log.topic != *METADATA_TOPIC);
+    directory.write_checkpoints(replicas.map(|(log, high_watermark)| {
         (
             (log.topic.to_string(), log.partition),
             log.synced_offset(),
@@ -424,10 +445,11 @@ fn close_directory(
 fn open_directory(
     directory: &Arc<Directory>,
     threads: usize,
+    is_placed_here: &(dyn Fn(TopicId, PartitionId) -> bool + Sync),
     config: &(dyn Fn(&str) -> Arc<LogConfig> + Sync),
     now: Timestamp,
 ) -> Result<Vec<OpenedLog<Log>>, StorageError> {
-    let folders = list_logs(directory)?;
+    let folders = list_logs(directory, is_placed_here)?;
     if directory.stopped_cleanly.is_none() && !folders.is_empty() {
         tracing::info!(directory = %directory.path.display(), logs = folders.len(), "recovering after an unclean stop");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ottla_domain::ids::{BrokerEpoch, Offset};
 use ottla_domain::log::state::LogState;
-use ottla_domain::ports::outbound::{Clock, DirectoryFacts, LogStore, PartitionLog, StorageError};
+use ottla_domain::ports::outbound::{Clock, LogStore, PartitionLog, StorageError};
 use tracing::{error, warn};
 
 use super::Broker;
@@ -72,19 +72,17 @@ impl<S: LogStore> Broker<S> {
         }
     }
 
-    /// Takes the replicas of failed directories out of service; the controller hears of them with the next heartbeat and
+    /// Takes the replicas of failed directories out of service; the controller hears of them with a heartbeat at once and
     /// elects others. With the last directory the broker has nothing left to serve.
     fn check_directories(&self) {
         let directories = self.store.directories();
-        let is_offline = |id| {
-            directories
-                .iter()
-                .any(|facts| facts.id == id && facts.offline.is_some())
-        };
         let offline = directories.iter().filter(|facts| facts.offline.is_some());
-        self.offline.store(Arc::new(offline.map(|facts| facts.id).collect()));
-        let lost = |partition: &Partition<S::Log>| is_offline(partition.log().directory());
-        if !self.partitions.load().online().any(|partition| lost(partition)) && !self.have_all_failed(&directories) {
+        let offline: Vec<_> = offline.map(|facts| facts.id).collect();
+        let registered = offline.iter().copied().filter(|id| !id.is_reserved());
+        self.offline.store(Arc::new(registered.collect()));
+        let lost = |partition: &Partition<S::Log>| offline.contains(&partition.log().directory());
+        let is_news = offline.len() != *self.failed_directories.borrow();
+        if !is_news && !self.partitions.load().online().any(|partition| lost(partition)) {
             return;
         }
         let _change = self.table_change.lock();
@@ -101,13 +99,7 @@ impl<S: LogStore> Broker<S> {
                 "a log directory failed; its replicas are offline until a restart"
             );
         }
-        if self.have_all_failed(&directories) {
-            self.halted.send_replace(true);
-        }
-    }
-
-    fn have_all_failed(&self, directories: &[DirectoryFacts]) -> bool {
-        directories.iter().all(|facts| facts.offline.is_some())
+        self.failed_directories.send_replace(offline.len());
     }
 
     fn apply_retention(&self) {

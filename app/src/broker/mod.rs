@@ -1,5 +1,6 @@
 //! The broker: the replicas that it hosts, and what it does for clients.
 
+mod assignments;
 mod fetch;
 mod maintenance;
 mod offsets;
@@ -23,6 +24,7 @@ use ottla_domain::ports::inbound::{LogDirectory, ReplicaOnDisk};
 use ottla_domain::ports::outbound::{DirectoryFacts, LogStore, PartitionLog};
 use ottla_domain::record::compression::Compression;
 
+use self::assignments::Assignments;
 use self::sessions::Sessions;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -70,6 +72,7 @@ pub struct Broker<S: LogStore> {
     /// What passed through replicas that are not in `partitions` any more.
     retired: Mutex<Totals>,
     sessions: Sessions,
+    assignments: Assignments,
     /// Held by whoever replaces `partitions`.
     table_change: Mutex<()>,
     /// Held by the maintenance task that runs.
@@ -78,8 +81,8 @@ pub struct Broker<S: LogStore> {
     closed: AtomicBool,
     /// The directories that failed.
     offline: ArcSwap<Vec<DirectoryId>>,
-    /// Every log directory failed.
-    halted: watch::Sender<bool>,
+    /// How many log directories failed.
+    failed_directories: watch::Sender<usize>,
     /// The offset of the metadata that the replicas have taken over.
     reconciled: AtomicI64,
 }
@@ -92,6 +95,7 @@ impl<S: LogStore> Broker<S> {
             store,
             tools,
             sessions: Sessions::new(settings.fetch_session_slots),
+            assignments: Assignments::default(),
             settings,
             image: ArcSwap::from_pointee(MetadataImage::default()),
             partitions: ArcSwap::from_pointee(PartitionTable::default()),
@@ -100,7 +104,7 @@ impl<S: LogStore> Broker<S> {
             maintenance: Mutex::new(()),
             closed: AtomicBool::new(false),
             offline: ArcSwap::default(),
-            halted: watch::Sender::new(false),
+            failed_directories: watch::Sender::new(0),
             reconciled: AtomicI64::new(-1),
         }
     }
@@ -125,13 +129,24 @@ impl<S: LogStore> Broker<S> {
         Offset(self.reconciled.load(Ordering::Acquire))
     }
 
-    /// Waits until the last log directory has failed.
-    pub async fn halted(&self) {
-        // The sender lives as long as the broker.
-        let _ = self.halted.subscribe().wait_for(|halted| *halted).await;
+    /// Counts the log directories that failed.
+    pub fn failed_directories(&self) -> watch::Receiver<usize> {
+        self.failed_directories.subscribe()
     }
 
-    /// The directories that failed, as they were looked at last. Does not block.
+    /// Waits until the last log directory has failed; returns why each did.
+    pub async fn halted(&self) -> String {
+        let count = self.store.directories().len();
+        // The sender lives as long as the broker.
+        let _ = self.failed_directories().wait_for(|failed| *failed == count).await;
+        let directories = self.store.directories();
+        let describe =
+            |facts: &DirectoryFacts| format!("{} ({})", facts.path, facts.offline.as_deref().unwrap_or_default());
+        directories.iter().map(describe).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The directories that failed, as they were looked at last, but for those that failed before their ids were read. Does
+    /// not block.
     pub fn offline_directories(&self) -> Vec<DirectoryId> {
         self.offline.load().to_vec()
     }

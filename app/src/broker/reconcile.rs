@@ -17,25 +17,20 @@ use super::table::{Hosted, PartitionTable};
 impl<S: LogStore> Broker<S> {
     /// Opens the logs that are on disk. Blocks.
     ///
-    /// Logs of topics that the metadata does not know, or knows under another id, are set aside as Kafka does: most
-    /// likely their topics were deleted while this broker was away, but nothing says so.
+    /// Logs that the metadata does not place here are set aside and not opened: most often their topics were deleted while
+    /// this broker or the directory was away, but nobody knows.
     pub fn open_logs(&self, image: &Arc<MetadataImage>) -> Result<(), StorageError> {
         let settings = &self.settings;
         let config = |topic: &str| settings.log_config(image, topic);
-        let opened = self.store.open_all(&config, self.tools.clock.now())?;
-        let mut table = PartitionTable::default();
-        for opened in opened {
+        let is_placed_here = |topic_id, partition| {
             let known = image
                 .topics
-                .by_id(opened.topic_id)
-                .and_then(|topic| topic.partition(opened.partition));
-            let mine = known.is_some_and(|partition| partition.replicas.contains(&self.id.0));
-            if !mine {
-                warn!(topic = %opened.topic, partition = %opened.partition, topic_id = %opened.topic_id,
-                    "setting aside a replica that the cluster does not place here, in a folder that ends in -stray");
-                self.store.set_aside(&opened.log)?;
-                continue;
-            }
+                .by_id(topic_id)
+                .and_then(|topic| topic.partition(partition));
+            known.is_some_and(|partition| partition.replicas.contains(&self.id.0))
+        };
+        let mut table = PartitionTable::default();
+        for opened in self.store.open_all(&is_placed_here, &config, self.tools.clock.now())? {
             let config = settings.log_config(image, &opened.topic);
             let (topic, topic_id, id) = (Arc::clone(&opened.topic), opened.topic_id, opened.partition);
             let partition = Partition::new(opened, config, self.tools.durability);
@@ -54,10 +49,12 @@ impl<S: LogStore> Broker<S> {
             return;
         }
         let mut table = PartitionTable::clone(&self.partitions.load());
+        // Folders of topics wait as long as the broker's setting says, whatever the topic's own was.
+        let delay_ms = self.settings.effective(image).number("log.segment.delete.delay.ms");
         for removed in &changes.removed {
             if let Some(Hosted::Online(partition)) = table.remove(&removed.topic, removed.topic_id, removed.partition) {
                 partition.close();
-                if let Err(error) = self.store.delete(partition.log()) {
+                if let Err(error) = self.store.delete(partition.log(), delay_ms) {
                     error!(topic = %removed.topic, partition = %removed.partition, %error, "deleting a replica failed");
                 }
             }
@@ -92,7 +89,9 @@ impl<S: LogStore> Broker<S> {
             Some(Hosted::Online(partition)) if partition.topic_id == replica.topic_id => Arc::clone(partition),
             Some(Hosted::Offline) => return Ok(()),
             _ => {
-                let opened = self.create_log(counts, image, replica)?;
+                let Some(opened) = self.create_log(counts, image, replica)? else {
+                    return Ok(());
+                };
                 let config = self.settings.log_config(image, &replica.topic);
                 let partition = Arc::new(Partition::new(opened, config, self.tools.durability));
                 table.insert(
@@ -105,6 +104,10 @@ impl<S: LogStore> Broker<S> {
             }
         };
         let record = &replica.partition;
+        let directory = hosted.log().directory();
+        if record.directory(self.id.0) != Some(directory) {
+            self.assignments.add(replica.topic_id, id, directory);
+        }
         hosted.set_leadership(Leadership {
             leader: BrokerId(record.leader),
             epoch: LeaderEpoch(record.leader_epoch),
@@ -113,37 +116,45 @@ impl<S: LogStore> Broker<S> {
         })
     }
 
-    /// Makes the log in the directory that the controller chose, else in the one with the fewest replicas.
+    /// Makes the log in the directory that the metadata names, else in the one with the fewest replicas that takes it. While
+    /// a directory is offline, one that is named and not online may be that one and have the log: then none is made.
     fn create_log(
         &self,
         counts: &mut HashMap<DirectoryId, usize>,
         image: &MetadataImage,
         replica: &LocalReplica,
-    ) -> Result<OpenedLog<S::Log>, StorageError> {
-        let online: Vec<DirectoryId> = self
+    ) -> Result<Option<OpenedLog<S::Log>>, StorageError> {
+        let (online, offline): (Vec<_>, Vec<_>) = self
             .store
             .directories()
-            .iter()
-            .filter(|facts| facts.offline.is_none())
-            .map(|facts| facts.id)
-            .collect();
-        let assigned = replica.partition.directory(self.id.0).filter(|id| online.contains(id));
-        let fewest = || {
-            online
-                .iter()
-                .copied()
-                .min_by_key(|id| counts.get(id).copied().unwrap_or(0))
-        };
-        let directory = assigned
-            .or_else(fewest)
-            .ok_or_else(|| StorageError::Refused("no log directory is online; see log.dirs".to_owned()))?;
+            .into_iter()
+            .partition(|facts| facts.offline.is_none());
+        let mut candidates: Vec<DirectoryId> = online.iter().map(|facts| facts.id).collect();
+        let assigned = replica.partition.directory(self.id.0).unwrap_or(DirectoryId::MIGRATING);
+        if candidates.contains(&assigned) {
+            candidates = vec![assigned];
+        } else if offline.is_empty() || assigned == DirectoryId::UNASSIGNED {
+            candidates.sort_by_key(|id| counts.get(id).copied().unwrap_or(0));
+        } else {
+            let paths: Vec<_> = offline.iter().map(|facts| &*facts.path).collect();
+            warn!(topic = %replica.topic, partition = replica.partition.partition_id, offline = paths.join(", "),
+                "no log is made for a replica that may be in a directory that is offline");
+            return Ok(None);
+        }
         let config = self.settings.log_config(image, &replica.topic);
         let id = replica.partition.partition_id.into();
-        let opened = self
-            .store
-            .create(directory, &replica.topic, replica.topic_id, id, config)?;
-        *counts.entry(directory).or_default() += 1;
-        Ok(opened)
+        let mut failure = StorageError::Refused("no log directory is online; see log.dirs".to_owned());
+        for directory in candidates {
+            let (topic, config) = (&replica.topic, Arc::clone(&config));
+            match self.store.create(directory, topic, replica.topic_id, id, config) {
+                Ok(opened) => {
+                    *counts.entry(directory).or_default() += 1;
+                    return Ok(Some(opened));
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     fn directory_counts(&self, table: &PartitionTable<S::Log>) -> HashMap<DirectoryId, usize> {

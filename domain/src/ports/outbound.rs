@@ -213,9 +213,11 @@ pub trait LogStore: Send + Sync + 'static {
     fn directories(&self) -> Vec<DirectoryFacts>;
 
     /// Opens every log of every directory, after recovery where the last stop was not clean; several logs at a time.
-    /// `config` gives a topic's settings.
+    /// `config` gives a topic's settings. Folders whose topic id and partition `is_placed_here` does not know are strays: as
+    /// in Kafka, they are renamed to `topic-partition.<id>-stray` and kept, because the metadata may be what is wrong.
     fn open_all(
         &self,
+        is_placed_here: &(dyn Fn(TopicId, PartitionId) -> bool + Sync),
         config: &(dyn Fn(&str) -> Arc<LogConfig> + Sync),
         now: Timestamp,
     ) -> Result<Vec<OpenedLog<Self::Log>>, StorageError>;
@@ -231,14 +233,10 @@ pub trait LogStore: Send + Sync + 'static {
     ) -> Result<OpenedLog<Self::Log>, StorageError>;
 
     /// Takes a log out of its directory at once (by renaming its folder, as Kafka, to `.<id>-delete`); its files are
-    /// removed by [`LogStore::purge`].
-    fn delete(&self, log: &Self::Log) -> Result<(), StorageError>;
+    /// removed by [`LogStore::purge`] after the delay.
+    fn delete(&self, log: &Self::Log, delay_ms: i64) -> Result<(), StorageError>;
 
-    /// Takes a log out of its directory at once, as Kafka does with one that the cluster does not place here: its folder is
-    /// renamed to `.<id>-stray` and kept for a person to decide.
-    fn set_aside(&self, log: &Self::Log) -> Result<(), StorageError>;
-
-    /// Removes files that have waited for `file.delete.delay.ms` since a call of this saw them first.
+    /// Removes files that have waited for as long as they must since a call of this saw them first.
     fn purge(&self, now: Mono);
 
     /// Writes recovery points and high watermarks, as Kafka does every minute. Directories that are offline are passed

@@ -154,7 +154,9 @@ impl Fixture {
 }
 
 pub(super) fn open_all(store: &Store, config: &LogConfig) -> Vec<OpenedLog<Log>> {
-    store.open_all(&|_| Arc::new(config.clone()), NOW).unwrap()
+    store
+        .open_all(&|_, _| true, &|_| Arc::new(config.clone()), NOW)
+        .unwrap()
 }
 
 pub(super) fn batch(base_offset: Offset, records: &[(i64, &str)], epoch: i32) -> RecordBatch {

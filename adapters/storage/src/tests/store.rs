@@ -5,6 +5,7 @@ use std::fs;
 use ottla_domain::ids::Mono;
 
 use super::*;
+use crate::partition_metadata;
 
 fn refusal(config: &StoreConfig) -> String {
     match Store::open(config).map(|_| ()) {
@@ -58,7 +59,7 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     }
     fixture.log.advance_log_start(Offset(9)).unwrap();
     fixture.checkpoint();
-    fixture.store().delete(&fixture.log).unwrap();
+    fixture.store().delete(&fixture.log, 1000).unwrap();
     assert!(!fixture.folder().exists());
     let deleted = || {
         let names = fs::read_dir(fixture.path())
@@ -85,31 +86,12 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     let starts = fs::read_to_string(fixture.path().join("log-start-offset-checkpoint")).unwrap();
     assert_eq!(starts, "0\n0\n");
 
-    let delay_ms = fixture.config.file_delete_delay_ms;
     fixture.store().purge(Mono(0));
-    fixture.store().purge(Mono(0).plus_ms(delay_ms - 1));
+    fixture.store().purge(Mono(0).plus_ms(999));
     assert_eq!(deleted(), 1);
-    fixture.store().purge(Mono(0).plus_ms(delay_ms));
+    fixture.store().purge(Mono(0).plus_ms(1000));
     assert_eq!(deleted(), 0);
     assert!(fixture.folder().exists());
-}
-
-#[test]
-fn a_log_that_is_set_aside_keeps_its_files() {
-    let mut fixture = Fixture::new(small());
-    fixture.append(&[(1, "a")], 3);
-    fixture.store().set_aside(&fixture.log).unwrap();
-    assert!(!fixture.folder().exists());
-    fixture.store().purge(Mono(0));
-    fixture
-        .store()
-        .purge(Mono(0).plus_ms(fixture.config.file_delete_delay_ms));
-    let is_stray = |entry: &fs::DirEntry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        name.starts_with("orders-0.") && name.ends_with("-stray")
-    };
-    let folder = fs::read_dir(fixture.path()).unwrap().map(Result::unwrap).find(is_stray);
-    assert!(folder.unwrap().path().join("00000000000000000000.log").exists());
 }
 
 #[test]
@@ -152,17 +134,73 @@ fn unknown_folders_and_replicas_that_are_there_twice_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let paths = vec![format(root.path(), 0), format(root.path(), 1)];
     let open = || Store::open(&store_config(paths.clone())).unwrap();
-    let refusal = |store: Store| match store.open_all(&|_| Arc::new(LogConfig::default()), NOW).map(|_| ()) {
-        Err(StorageError::Refused(text)) => text,
-        other => panic!("{other:?}"),
+    let refusal = |store: Store| {
+        let opened = store.open_all(&|_, _| true, &|_| Arc::new(LogConfig::default()), NOW);
+        match opened.map(|_| ()) {
+            Err(StorageError::Refused(text)) => text,
+            other => panic!("{other:?}"),
+        }
     };
     for path in &paths {
         fs::create_dir(path.join("orders-0")).unwrap();
+        partition_metadata::write(&path.join("orders-0"), TOPIC_ID).unwrap();
     }
     assert!(refusal(open()).contains("orders-0"));
     fs::remove_dir_all(paths[1].join("orders-0")).unwrap();
     fs::create_dir(paths[1].join("backup")).unwrap();
     assert!(refusal(open()).contains("backup"));
+}
+
+#[test]
+fn strays_are_kept_under_another_name() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let other_id = TopicId(Uuid::from_u128(0xef));
+    let store = Store::open(&store_config(paths.clone())).unwrap();
+    // The same replica in two directories: in one it belongs to a topic that was deleted.
+    for (directory, topic_id) in [(directory_id(0), other_id), (directory_id(1), TOPIC_ID)] {
+        let opened = store.create(directory, "orders", topic_id, PartitionId(0), Arc::new(small()));
+        let OpenedLog { log, mut state, .. } = opened.unwrap();
+        append(&log, &mut state, &[(1, "a")], 0);
+        append(&log, &mut state, &[(2, "b")], 0);
+        log.advance_log_start(Offset(1)).unwrap();
+    }
+    fs::create_dir(paths[0].join("unfinished-3")).unwrap();
+    drop(store);
+
+    let store = Store::open(&store_config(paths.clone())).unwrap();
+    let is_placed_here = |topic_id, partition| topic_id == TOPIC_ID && partition == PartitionId(0);
+    let opened = store.open_all(&is_placed_here, &|_| Arc::new(small()), NOW).unwrap();
+    let kept: Vec<_> = opened
+        .iter()
+        .map(|opened| (opened.topic_id, opened.log.directory()))
+        .collect();
+    assert_eq!(kept, [(TOPIC_ID, directory_id(1))]);
+    let names = fs::read_dir(&paths[0]).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut strays: Vec<_> = names
+        .map(|name| name.into_string().unwrap())
+        .filter(|name| name.ends_with("-stray"))
+        .collect();
+    strays.sort();
+    assert_eq!(strays.len(), 2, "{strays:?}");
+    assert!(
+        strays[0].starts_with("orders-0.") && strays[1].starts_with("unfinished-3."),
+        "{strays:?}"
+    );
+    assert!(
+        fs::metadata(paths[0].join(&strays[0]).join("00000000000000000000.log"))
+            .unwrap()
+            .len()
+            > 0
+    );
+    store.purge(Mono(i64::MAX as u64));
+    assert!(paths[0].join(&strays[0]).exists());
+
+    // What comes under its name inherits nothing.
+    let again = store
+        .create(directory_id(0), "orders", other_id, PartitionId(0), Arc::new(small()))
+        .unwrap();
+    assert_eq!(again.log.log_start_offset(), Offset(0));
 }
 
 #[test]

@@ -112,12 +112,11 @@ fn fetch(version: i16, request: FetchRequest) -> Fetch {
 /// A fetch of the metadata log; anything else is malformed here.
 fn fetch_metadata<N: Node>(call: &Call<'_, N>, request: &FetchRequest) -> Answer<N::Region> {
     let (head, listener) = (call.request.head(), Arc::clone(&call.listener.name));
-    let refusal = quorum::refusal(call.node.cluster_id(), request.cluster_id.as_ref());
     let (node, request) = (Arc::clone(call.node), read_quorum_fetch(head.version, request));
     Answer::Later(Box::pin(async move {
         let reply = match request {
             Some(request) => node.handle(Request::Fetch(request)).await,
-            None => Err(refusal),
+            None => Err(ErrorCode::InvalidRequest),
         };
         let (reply, endpoints) = match reply {
             Ok(Reply::Fetch(reply)) => quorum_reply(head.version, &listener, reply),

@@ -53,9 +53,7 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
 }
 
 fn render(version: i16, name: &str, result: &Result<CreatedTopic, ApiError>) -> CreatableTopicResult {
-    let response = CreatableTopicResult::default()
-        .with_name(text(name).into())
-        .with_error_message(None);
+    let response = CreatableTopicResult::default().with_name(text(name).into());
     let created = match result {
         Ok(created) => created,
         Err(error) => {

@@ -15,11 +15,12 @@ pub(super) static API: Api = Api::broker(22, "InitProducerId", (0, 5), 2);
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let has_id = ProducerId(request.producer_id.0) != ProducerId::NONE;
     let has_epoch = ProducerEpoch(request.producer_epoch) != ProducerEpoch::NONE;
-    let result = match request.transactional_id.as_deref() {
-        _ if has_id != has_epoch => Err(ErrorCode::InvalidRequest),
-        Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
-        Some(_) => Err(ErrorCode::UnsupportedVersion),
-        None => call.node.next_producer_id().await,
+    let result = if has_id != has_epoch {
+        Err(ErrorCode::InvalidRequest)
+    } else if request.transactional_id.is_some() {
+        Err(ErrorCode::UnsupportedVersion)
+    } else {
+        call.node.next_producer_id().await
     };
     match result {
         Ok(id) => InitProducerIdResponse::default()

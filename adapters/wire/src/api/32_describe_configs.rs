@@ -43,10 +43,6 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: DescribeConfigs
                 let entries = entries.into_iter().filter(wanted);
                 response.with_configs(entries.map(|entry| render(&request, entry)).collect())
             }
-            // An absent topic has an empty message in Kafka, any other error without a message has none.
-            Err(error) if error.code == ErrorCode::UnknownTopicOrPartition => {
-                response.with_error_code(error.code.number())
-            }
             Err(error) => response
                 .with_error_code(error.code.number())
                 .with_error_message(error.message.as_deref().map(text)),
@@ -69,30 +65,18 @@ fn describe<N: Node>(call: &Call<'_, N>, resource: &DescribeConfigsResource) -> 
             Ok(config.describe_topic(image.config(&ConfigResource::topic(name))))
         }
         ConfigResourceType::Broker if name.is_empty() => Ok(config.describe_cluster_default()),
-        ConfigResourceType::Broker if broker_id(name)? == node.0 => Ok(config.describe_broker()),
-        ConfigResourceType::Broker => Err(ErrorCode::InvalidRequest.with(format!(
-            "Unexpected broker id, expected {node} or empty string, but received {name}"
-        ))),
-        ConfigResourceType::BrokerLogger if name.is_empty() => {
-            Err(ErrorCode::InvalidRequest.with("Broker id must not be empty"))
+        ConfigResourceType::Broker => {
+            let id: i32 = name.parse().map_err(|_| {
+                ErrorCode::InvalidRequest.with(format!("Broker id must be an integer, but it is: {name}"))
+            })?;
+            if id != node.0 {
+                let message = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
+                return Err(ErrorCode::InvalidRequest.with(message));
+            }
+            Ok(config.describe_broker())
         }
-        ConfigResourceType::BrokerLogger if broker_id(name)? != node.0 => {
-            Err(ErrorCode::InvalidRequest.with(format!("Unexpected broker id, expected {node} but received {name}")))
-        }
-        ConfigResourceType::ClientMetrics if name.is_empty() => {
-            Err(ErrorCode::InvalidRequest.with("Client metrics subscription name must not be empty"))
-        }
-        ConfigResourceType::Group if name.is_empty() => {
-            Err(ErrorCode::InvalidRequest.with("Group name must not be empty"))
-        }
-        // Ottla has no loggers, client metrics or groups to be set.
-        _ => Ok(Vec::new()),
+        kind => Err(ErrorCode::InvalidRequest.with(format!("Unsupported resource type: {}", kind.name()))),
     }
-}
-
-fn broker_id(name: &str) -> Result<i32, ApiError> {
-    let invalid = |_| ErrorCode::InvalidRequest.with(format!("Broker id must be an integer, but it is: {name}"));
-    name.parse().map_err(invalid)
 }
 
 fn render(request: &DescribeConfigsRequest, entry: ConfigEntry) -> DescribeConfigsResourceResult {

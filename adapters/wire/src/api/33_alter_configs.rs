@@ -36,8 +36,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: AlterConfigsReq
     let responses = request.resources.into_iter().zip(results).map(|(resource, result)| {
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name)
-            .with_error_message(None);
+            .with_resource_name(resource.resource_name);
         match result {
             Ok(()) => response,
             Err(error) => response

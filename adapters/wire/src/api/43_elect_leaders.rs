@@ -18,7 +18,11 @@ use crate::node::Node;
 pub(super) static API: Api = Api::both(43, "ElectLeaders", (0, 2), 2).forwardable();
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ElectLeadersRequest) -> ElectLeadersResponse {
-    let is_all = request.topic_partitions.is_none();
+    let unclean = match request.election_type {
+        0 => false,
+        1 => true,
+        _ => return refuse(call.version(), ErrorCode::InvalidRequest),
+    };
     let partitions: Option<Vec<_>> = request.topic_partitions.map(|topics| {
         let partitions = topics.into_iter().flat_map(|topic| {
             let name = topic.topic.to_string();
@@ -27,17 +31,11 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ElectLeadersReq
         });
         partitions.collect()
     });
-    let result = match request.election_type {
-        0 | 1 => {
-            let command = ElectLeaders {
-                unclean: request.election_type == 1,
-                partitions: partitions.clone(),
-            };
-            call.submit(command, request.timeout_ms).await
-        }
-        other => Err(ErrorCode::InvalidRequest.with(format!("Unknown election type {other}"))),
+    let command = ElectLeaders {
+        unclean,
+        partitions: partitions.clone(),
     };
-    let (error, elected) = match result {
+    let (error, elected) = match call.submit(command, request.timeout_ms).await {
         Ok(elected) => (ErrorCode::None, elected),
         Err(error) => {
             let failed = partitions.into_iter().flatten();
@@ -45,16 +43,9 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ElectLeadersReq
             (error.code, failed.collect())
         }
     };
-    let image = call.node.image();
     let mut topics: BTreeMap<&str, Vec<PartitionResult>> = BTreeMap::new();
-    if is_all && error.is_none() {
-        // Kafka names every topic then.
-        topics.extend(image.topics.iter().map(|topic| (&*topic.name, Vec::new())));
-    }
     for (name, partition, error) in &elected {
-        let mut result = PartitionResult::default()
-            .with_partition_id(partition.0)
-            .with_error_message(None);
+        let mut result = PartitionResult::default().with_partition_id(partition.0);
         if let Some(error) = error {
             result.error_code = error.code.number();
             result.error_message = error.message.as_deref().map(text);
@@ -66,8 +57,12 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ElectLeadersReq
             .with_topic(text(topic).into())
             .with_partition_result(results)
     });
-    let response = ElectLeadersResponse::default().with_replica_election_results(results.collect());
-    if call.version() >= 1 {
+    refuse(call.version(), error).with_replica_election_results(results.collect())
+}
+
+fn refuse(version: i16, error: ErrorCode) -> ElectLeadersResponse {
+    let response = ElectLeadersResponse::default();
+    if version >= 1 {
         response.with_error_code(error.number())
     } else {
         response

@@ -28,8 +28,7 @@ pub(super) async fn handle<N: Node>(
     let responses = request.resources.into_iter().zip(results).map(|(resource, result)| {
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name)
-            .with_error_message(None);
+            .with_resource_name(resource.resource_name);
         match result {
             Ok(()) => response,
             Err(error) => response

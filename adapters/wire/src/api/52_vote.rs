@@ -18,8 +18,7 @@ pub(super) static API: Api = Api::controller(52, "Vote", (0, 2), 0);
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: VoteRequest) -> VoteResponse {
     let Some(vote) = read(&request) else {
-        let error = quorum::refusal(call.node.cluster_id(), request.cluster_id.as_ref());
-        return VoteResponse::default().with_error_code(error.number());
+        return VoteResponse::default().with_error_code(ErrorCode::InvalidRequest.number());
     };
     match call.node.handle(Request::Vote(vote)).await {
         Ok(Reply::Vote(reply)) => render(call.version(), &call.listener.name, &reply),

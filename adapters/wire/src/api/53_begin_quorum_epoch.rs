@@ -17,8 +17,7 @@ pub(super) static API: Api = Api::controller(53, "BeginQuorumEpoch", (0, 1), 1);
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: BeginQuorumEpochRequest) -> BeginQuorumEpochResponse {
     let Some(begin) = read(&request) else {
-        let error = quorum::refusal(call.node.cluster_id(), request.cluster_id.as_ref());
-        return BeginQuorumEpochResponse::default().with_error_code(error.number());
+        return BeginQuorumEpochResponse::default().with_error_code(ErrorCode::InvalidRequest.number());
     };
     match call.node.handle(Request::BeginQuorumEpoch(begin)).await {
         Ok(Reply::BeginQuorumEpoch(leadership)) => render(call.version(), &call.listener.name, &leadership),

@@ -18,8 +18,7 @@ pub(super) static API: Api = Api::controller(54, "EndQuorumEpoch", (0, 1), 1);
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EndQuorumEpochRequest) -> EndQuorumEpochResponse {
     let Some(end) = read(call.version(), &request) else {
-        let error = quorum::refusal(call.node.cluster_id(), request.cluster_id.as_ref());
-        return EndQuorumEpochResponse::default().with_error_code(error.number());
+        return EndQuorumEpochResponse::default().with_error_code(ErrorCode::InvalidRequest.number());
     };
     match call.node.handle(Request::EndQuorumEpoch(end)).await {
         Ok(Reply::EndQuorumEpoch(leadership)) => render(call.version(), &call.listener.name, &leadership),

@@ -35,7 +35,6 @@ fn refuse(request: &DescribeQuorumRequest, error: ErrorCode) -> DescribeQuorumRe
             PartitionData::default()
                 .with_partition_index(partition.partition_index)
                 .with_error_code(error.number())
-                .with_error_message(None)
         });
         TopicData::default()
             .with_topic_name(topic.topic_name.clone())

@@ -30,17 +30,10 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: UpdateFeaturesR
     match call.submit(command, request.timeout_ms).await {
         Ok(()) if version < 2 => {
             let updated = request.feature_updates.into_iter();
-            let results = updated.map(|update| {
-                // What Kafka puts there for an update that did not fail.
-                UpdatableFeatureResult::default()
-                    .with_feature(update.feature)
-                    .with_error_message(Some(text("NONE")))
-            });
-            UpdateFeaturesResponse::default()
-                .with_error_message(None)
-                .with_results(results.collect())
+            let results = updated.map(|update| UpdatableFeatureResult::default().with_feature(update.feature));
+            UpdateFeaturesResponse::default().with_results(results.collect())
         }
-        Ok(()) => UpdateFeaturesResponse::default().with_error_message(None),
+        Ok(()) => UpdateFeaturesResponse::default(),
         Err(error) => UpdateFeaturesResponse::default()
             .with_error_code(error.code.number())
             .with_error_message(error.message.as_deref().map(text)),

@@ -20,8 +20,7 @@ pub(super) static API: Api = Api::controller(59, "FetchSnapshot", (0, 1), 0);
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: FetchSnapshotRequest) -> FetchSnapshotResponse {
     let topic = quorum::only(&request.topics);
     let Some((topic, partition)) = topic.and_then(|topic| Some((topic, quorum::only(&topic.partitions)?))) else {
-        let error = quorum::refusal(call.node.cluster_id(), request.cluster_id.as_ref());
-        return FetchSnapshotResponse::default().with_error_code(error.number());
+        return FetchSnapshotResponse::default().with_error_code(ErrorCode::InvalidRequest.number());
     };
     if !quorum::is_metadata(&topic.name, partition.partition) {
         let partition = PartitionSnapshot::default()

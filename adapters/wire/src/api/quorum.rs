@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kafka_protocol::protocol::StrBytes;
-use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::{BrokerId, DirectoryId};
 use ottla_domain::partitioning::names;
 use ottla_domain::raft::messages::Leadership;
@@ -33,15 +32,6 @@ pub(super) fn voter(id: BrokerId, directory: Uuid) -> Option<ReplicaKey> {
 
 pub(super) fn cluster_id(id: Option<&StrBytes>) -> Option<Arc<str>> {
     id.map(|id| Arc::from(&**id))
-}
-
-/// Why a request that names no metadata partition is refused: it may be meant for another cluster.
-pub(super) fn refusal(own_cluster_id: &str, cluster_id: Option<&StrBytes>) -> ErrorCode {
-    if cluster_id.is_some_and(|id| &**id != own_cluster_id) {
-        ErrorCode::InconsistentClusterId
-    } else {
-        ErrorCode::InvalidRequest
-    }
 }
 
 /// The number of the leader in a reply, -1 for none.
