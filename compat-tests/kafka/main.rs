@@ -10,6 +10,7 @@ mod dump_log;
 mod kcat;
 mod librdkafka;
 mod lifecycle;
+mod log;
 mod tools;
 mod topics;
 mod wire;
@@ -26,6 +27,7 @@ fn main() {
         ("lifecycle", lifecycle::CASES),
     ];
     families.extend(wire::FAMILIES);
+    families.extend(log::FAMILIES);
     let trials: Vec<_> = families
         .into_iter()
         .flat_map(|(family, cases)| {

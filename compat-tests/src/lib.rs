@@ -7,6 +7,7 @@ pub mod node;
 mod process;
 pub mod raw;
 pub mod records;
+pub mod requests;
 pub mod scenario;
 pub mod tools;
 pub mod transcript;

@@ -48,6 +48,8 @@ pub struct Options {
     pub log_dirs: usize,
     /// Makes it a broker alone, with node id 2, of the controller on this port.
     pub broker_of: Option<u16>,
+    /// A program and its arguments that run the node as their last ones: `nsenter`, `strace`.
+    pub within: Vec<String>,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             jvm: jvm.map(String::from).to_vec(),
             log_dirs: 1,
             broker_of: None,
+            within: Vec::new(),
         }
     }
 }
@@ -166,7 +169,8 @@ impl Node {
         fs::write(self.config(), text).expect("server.properties");
     }
 
-    fn format(&self) {
+    /// Formats the log directories that are not formatted.
+    pub fn format(&self) {
         let config = self.config().display().to_string();
         let mut args = vec!["format", "--cluster-id", CLUSTER_ID, "--config", &config];
         if !self.options.static_voters && self.options.broker_of.is_none() {
@@ -198,10 +202,11 @@ impl Node {
             .append(true)
             .open(self.log_file())
             .expect("log file");
-        let program = match self.target {
-            Target::Ottla => vec![ottla_bin().display().to_string()],
-            Target::Apache => tools::java_command(&self.options.jvm, "kafka.Kafka"),
-        };
+        let mut program = self.options.within.clone();
+        match self.target {
+            Target::Ottla => program.push(ottla_bin().display().to_string()),
+            Target::Apache => program.extend(tools::java_command(&self.options.jvm, "kafka.Kafka")),
+        }
         let mut command = process::tied(&program[0]);
         command.args(&program[1..]).arg(self.config()).current_dir(self.dir());
         command

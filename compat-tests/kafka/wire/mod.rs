@@ -2,22 +2,12 @@
 //!
 //! To add a case, write a function over [`Session`] and name it in a `CASES` table. What a case sends is either
 //! deterministic or built from [`Wire::now`]; what comes back is noted whole.
-use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
-    ProducerId, TopicName,
-};
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::Request;
 use ottla_compat_tests::node::Node;
 use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::records::Batch;
+pub use ottla_compat_tests::requests::*;
 use ottla_compat_tests::scenario::{Case, Session, wait_for};
-use uuid::Uuid;
 
 mod admin;
 mod fetch;
@@ -36,22 +26,23 @@ pub const FAMILIES: [(&str, &[Case]); 6] = [
 ];
 
 /// What every case works with: a session, a node and a connection to it.
-pub struct Wire<'a, 'b> {
+pub struct Wire<'a, 'b, 'n> {
     pub s: &'a mut Session<'b>,
-    pub node: &'b Node,
+    pub node: &'n Node,
     pub connection: Connection,
 }
 
-/// A topic of a case.
-#[derive(Clone)]
-pub struct Topic {
-    pub name: String,
-    pub id: Uuid,
-}
-
-impl<'a, 'b> Wire<'a, 'b> {
+impl<'a, 'b> Wire<'a, 'b, 'b> {
+    /// On the node that cases share.
     pub fn open(s: &'a mut Session<'b>) -> Self {
         let node = s.node();
+        Wire::at(s, node)
+    }
+}
+
+impl<'a, 'b, 'n> Wire<'a, 'b, 'n> {
+    /// On a node of the case's own.
+    pub fn at(s: &'a mut Session<'b>, node: &'n Node) -> Self {
         let connection = Connection::open(node.socket()).unwrap();
         Self { s, node, connection }
     }
@@ -87,38 +78,7 @@ impl<'a, 'b> Wire<'a, 'b> {
     /// Creates a topic and waits until its partitions are led.
     pub fn create(&mut self, suffix: &str, partitions: i32, configs: &[(&str, &str)]) -> Topic {
         let name = format!("{}{suffix}", self.s.name);
-        let configs = configs.iter().map(|(name, value)| {
-            CreatableTopicConfig::default()
-                .with_name(text(name))
-                .with_value(Some(text(value)))
-        });
-        let topic = CreatableTopic::default()
-            .with_name(topic_name(&name))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1)
-            .with_configs(configs.collect());
-        let request = CreateTopicsRequest::default()
-            .with_topics(vec![topic])
-            .with_timeout_ms(10_000);
-        let created = self.connection.call(7, &request).unwrap().topics.remove(0);
-        assert_eq!(created.error_code, 0, "{created:?}");
-        let topic = Topic {
-            name,
-            id: created.topic_id,
-        };
-        let all: Vec<_> = (0..partitions).map(|partition| (partition, -1)).collect();
-        wait_for(
-            || {
-                let answer = self.connection.call(7, &list_offsets(&topic, &all)).unwrap();
-                answer.topics[0]
-                    .partitions
-                    .iter()
-                    .all(|partition| partition.error_code == 0)
-                    .then_some(())
-            },
-            || format!("{} has no leader", topic.name),
-        );
-        topic
+        create_topic(&mut self.connection, &name, partitions, configs)
     }
 
     /// A new producer's id and epoch; ids differ between brokers, so they are not noted.
@@ -141,101 +101,6 @@ impl<'a, 'b> Wire<'a, 'b> {
 
     /// Produces to a partition, which must succeed, without noting it; returns the base offset.
     pub fn append_to(&mut self, topic: &Topic, partition: i32, batch: &Batch) -> i64 {
-        let request = produce(9, topic, -1, &[(partition, Some(batch.encode()))]);
-        let answer = self
-            .connection
-            .call(9, &request)
-            .unwrap()
-            .responses
-            .remove(0)
-            .partition_responses
-            .remove(0);
-        assert_eq!(answer.error_code, 0, "{answer:?}");
-        answer.base_offset
+        append(&mut self.connection, topic, partition, batch)
     }
-}
-
-pub fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_string())
-}
-
-pub fn topic_name(name: &str) -> TopicName {
-    TopicName(text(name))
-}
-
-/// A Produce request in the shape of a version: by name before 13, by id since.
-pub fn produce(version: i16, topic: &Topic, acks: i16, partitions: &[(i32, Option<Bytes>)]) -> ProduceRequest {
-    let partitions = partitions.iter().map(|(index, records)| {
-        PartitionProduceData::default()
-            .with_index(*index)
-            .with_records(records.clone())
-    });
-    let data = TopicProduceData::default().with_partition_data(partitions.collect());
-    let data = match version {
-        ..13 => data.with_name(topic_name(&topic.name)),
-        _ => data.with_topic_id(topic.id),
-    };
-    ProduceRequest::default()
-        .with_acks(acks)
-        .with_timeout_ms(10_000)
-        .with_topic_data(vec![data])
-}
-
-/// A Fetch request in the shape of a version: by name before 13, by id since.
-pub fn fetch(version: i16, topic: &Topic, partitions: Vec<FetchPartition>) -> FetchRequest {
-    let data = FetchTopic::default().with_partitions(partitions);
-    let data = match version {
-        ..13 => data.with_topic(topic_name(&topic.name)),
-        _ => data.with_topic_id(topic.id),
-    };
-    let request = FetchRequest::default()
-        .with_max_bytes(50_000_000)
-        .with_min_bytes(1)
-        .with_topics(vec![data]);
-    match version {
-        ..7 => request,
-        _ => request.with_session_epoch(-1),
-    }
-}
-
-/// One partition of a Fetch request.
-pub fn at(partition: i32, offset: i64) -> FetchPartition {
-    FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(offset)
-        .with_partition_max_bytes(1_000_000)
-}
-
-/// A ListOffsets request for (partition, timestamp).
-pub fn list_offsets(topic: &Topic, partitions: &[(i32, i64)]) -> ListOffsetsRequest {
-    let partitions = partitions.iter().map(|(index, time)| {
-        ListOffsetsPartition::default()
-            .with_partition_index(*index)
-            .with_timestamp(*time)
-    });
-    let data = ListOffsetsTopic::default()
-        .with_name(topic_name(&topic.name))
-        .with_partitions(partitions.collect());
-    ListOffsetsRequest::default()
-        .with_replica_id((-1).into())
-        .with_topics(vec![data])
-}
-
-/// An InitProducerId request of a producer without transactions.
-pub fn init_producer_id(id: i64, epoch: i16) -> InitProducerIdRequest {
-    InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(60_000)
-        .with_producer_id(ProducerId(id))
-        .with_producer_epoch(epoch)
-}
-
-/// A Metadata request for topics by name.
-pub fn metadata(names: &[&str]) -> MetadataRequest {
-    let topics = names
-        .iter()
-        .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
-    MetadataRequest::default()
-        .with_topics(Some(topics.collect()))
-        .with_allow_auto_topic_creation(false)
 }
