@@ -396,7 +396,8 @@ impl Node {
         observability
             .metrics
             .add_collector(move |exposition| sources.collect(exposition));
-        let quota = ConnectionQuota::new(connection_limits(&config.effective()));
+        let memory_bytes = usize::try_from(config.number("ottla.request.memory.bytes")).unwrap_or(usize::MAX);
+        let quota = ConnectionQuota::with_request_memory(connection_limits(&config.effective()), memory_bytes);
         tokio::spawn(limits::follow(
             Arc::clone(&quota),
             broker.settings().clone(),

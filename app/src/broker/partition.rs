@@ -340,7 +340,17 @@ impl<L: PartitionLog> Partition<L> {
                 message,
             },
         );
-        answer.log_start_offset = self.log_start_offset();
+        // Kafka tells where the log starts unless the batch as a whole was no batch it could look into.
+        let is_opaque = matches!(
+            rejection.code,
+            ErrorCode::CorruptMessage
+                | ErrorCode::MessageTooLarge
+                | ErrorCode::InvalidRecord
+                | ErrorCode::UnsupportedCompressionType
+        );
+        if !rejection.record_errors.is_empty() || !is_opaque {
+            answer.log_start_offset = self.log_start_offset();
+        }
         if let Some(error) = &mut answer.error {
             let fault = |fault: RecordFault| (fault.index, Some(fault.message));
             error.record_errors = rejection.record_errors.into_iter().map(fault).collect();
@@ -441,11 +451,6 @@ impl<L: PartitionLog> Partition<L> {
                 if matches!(error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch) {
                     let leadership = self.leadership.load();
                     fetched.current_leader = Some((leadership.leader, leadership.epoch));
-                }
-                if error == ErrorCode::OffsetOutOfRange {
-                    fetched.high_watermark = self.high_watermark();
-                    fetched.last_stable_offset = self.last_stable_offset();
-                    fetched.log_start_offset = self.log_start_offset();
                 }
                 fetched
             })
