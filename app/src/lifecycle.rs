@@ -134,6 +134,7 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
     let interval = Duration::from_millis(times.heartbeat_interval_ms.max(1));
     let mut backoff = Backoff::new();
     let mut failed_directories = broker.failed_directories();
+    let mut is_failing = false;
     loop {
         failed_directories.mark_unchanged();
         let epoch = state.borrow().epoch();
@@ -158,6 +159,7 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
                 } else {
                     BrokerState::Running(epoch)
                 };
+                is_failing = false;
                 let previous = state.send_replace(next);
                 if previous != next {
                     info!(?next, "the broker's state changed");
@@ -174,7 +176,12 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
                 pause = pause.min(backoff.next());
             }
             Err(error) => {
-                error!(%error, "a heartbeat failed");
+                if is_failing {
+                    debug!(%error, "a heartbeat failed again");
+                } else {
+                    error!(%error, "a heartbeat failed; trying again until it is answered");
+                }
+                is_failing = true;
                 pause = pause.min(backoff.next());
             }
         }

@@ -75,6 +75,28 @@ fn a_replica_that_left_takes_nothing() {
 }
 
 #[test]
+fn a_reader_out_of_range_is_told_no_offsets() {
+    let partition = led(LogConfig::default(), Durability::None);
+    append(&partition, record(), Acks::All).unwrap();
+    let request = FetchPartition {
+        partition: PartitionId(0),
+        current_leader_epoch: LeaderEpoch::UNKNOWN,
+        fetch_offset: Offset(2),
+        last_fetched_epoch: LeaderEpoch::UNKNOWN,
+        log_start_offset: Offset::NONE,
+        max_bytes: 100,
+    };
+    let reader = Reader {
+        replica: BrokerId::NONE,
+        isolation: Isolation::ReadUncommitted,
+    };
+    let fetched = partition.read(&request, reader, 100, true);
+    assert_eq!(fetched.error, ErrorCode::OffsetOutOfRange);
+    let told = [fetched.high_watermark, fetched.last_stable_offset, fetched.log_start_offset];
+    assert_eq!(told, [Offset::NONE; 3]);
+}
+
+#[test]
 fn too_few_replicas_are_told_before_bad_records() {
     let config = LogConfig {
         min_insync_replicas: 2,
