@@ -67,6 +67,11 @@ number!(
 );
 
 impl BrokerId {
+    /// True for a broker. Of the replica ids that are none, -1 is a consumer's and -2 a consumer's that debugs.
+    pub fn is_broker(self) -> bool {
+        self.0 >= 0
+    }
+
     /// No broker: the leader of a partition without one.
     pub const NONE: BrokerId = BrokerId(-1);
 }

@@ -185,10 +185,10 @@ impl<S: LogStore> Run<S> {
     }
 
     fn count(&self, read: &[Fetched<RegionOf<S>>]) {
-        let bytes_out = if self.reader.replica == BrokerId::NONE {
-            Count::BytesOut
-        } else {
+        let bytes_out = if self.reader.replica.is_broker() {
             Count::ReplicationBytesOut
+        } else {
+            Count::BytesOut
         };
         for (wanted, fetched) in self.wanted.iter().zip(read) {
             let Ok(partition) = &wanted.source else { continue };

@@ -25,13 +25,15 @@ use super::waiters::Waiters;
 use super::{Durability, Tools};
 
 /// Who leads the partition, as the metadata says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leadership {
     pub(super) leader: BrokerId,
     pub(super) epoch: LeaderEpoch,
     /// The leader is this broker.
     pub(super) is_leader: bool,
     pub(super) isr_count: usize,
+    /// The other brokers that have a replica.
+    pub(super) others: Arc<[BrokerId]>,
 }
 
 /// Who reads: a consumer (`BrokerId::NONE`) or a follower.
@@ -93,6 +95,7 @@ impl<L: PartitionLog> Partition<L> {
             epoch: LeaderEpoch::UNKNOWN,
             is_leader: false,
             isr_count: 0,
+            others: Arc::default(),
         };
         let partition = Partition {
             topic: opened.topic,
@@ -153,8 +156,9 @@ impl<L: PartitionLog> Partition<L> {
                 self.log.store_epochs(&state)?;
             }
         }
+        let is_leader = leadership.is_leader;
         self.leadership.store(Arc::new(leadership));
-        if leadership.is_leader {
+        if is_leader {
             self.advance_high_watermark(&mut state);
         }
         drop(state);
@@ -257,7 +261,7 @@ impl<L: PartitionLog> Partition<L> {
             validate(&records, &rules, &*tools.compression, now).map_err(|rejection| self.rejected(rejection))?;
 
         let mut state = self.state.lock();
-        let leadership = self
+        let leader_epoch = self
             .check_append(&config, options.acks)
             .map_err(|code| self.refused(code))?;
         let now = tools.clock.now();
@@ -267,7 +271,7 @@ impl<L: PartitionLog> Partition<L> {
             Timestamp::NONE
         };
         let base_offset = state.offsets.log_end();
-        let header = validated.place(base_offset, leadership.epoch, now);
+        let header = validated.place(base_offset, leader_epoch, now);
         let update = match state.producers.check(&header, None, AppendOrigin::Client) {
             Ok(Checked::New(update)) => update,
             Ok(Checked::Duplicate(known)) => {
@@ -307,13 +311,25 @@ impl<L: PartitionLog> Partition<L> {
     }
 
     /// What an append needs, whatever its records are.
-    fn check_append(&self, config: &LogConfig, acks: Acks) -> Result<Leadership, ErrorCode> {
+    fn check_append(&self, config: &LogConfig, acks: Acks) -> Result<LeaderEpoch, ErrorCode> {
         self.check_leader(LeaderEpoch::UNKNOWN)?;
-        let leadership = **self.leadership.load();
+        let leadership = self.leadership.load();
         if acks == Acks::All && leadership.isr_count < config.min_insync_replicas as usize {
             return Err(ErrorCode::NotEnoughReplicas);
         }
-        Ok(leadership)
+        Ok(leadership.epoch)
+    }
+
+    /// A follower reads beyond the high watermark: it must be one.
+    fn check_follower(&self, replica: BrokerId, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        if !replica.is_broker() || self.leadership.load().others.contains(&replica) {
+            return Ok(());
+        }
+        // It may know of a reassignment before this broker does, and asks again.
+        Err(match current_leader_epoch {
+            LeaderEpoch::UNKNOWN => ErrorCode::NotLeaderOrFollower,
+            _ => ErrorCode::UnknownLeaderEpoch,
+        })
     }
 
     /// The answer to an append, and how far it has to get before it may leave.
@@ -467,6 +483,7 @@ impl<L: PartitionLog> Partition<L> {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         self.check_leader(request.current_leader_epoch)?;
+        self.check_follower(reader.replica, request.current_leader_epoch)?;
         let mut fetched = Fetched {
             error: ErrorCode::None,
             high_watermark: self.high_watermark(),

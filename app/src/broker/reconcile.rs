@@ -108,11 +108,18 @@ impl<S: LogStore> Broker<S> {
         if record.directory(self.id.0) != Some(directory) {
             self.assignments.add(replica.topic_id, id, directory);
         }
+        let others = record
+            .replicas
+            .iter()
+            .copied()
+            .map(BrokerId)
+            .filter(|id| *id != self.id);
         hosted.set_leadership(Leadership {
             leader: BrokerId(record.leader),
             epoch: LeaderEpoch(record.leader_epoch),
             is_leader: record.leader == self.id.0,
             isr_count: record.isr.len(),
+            others: others.collect(),
         })
     }
 

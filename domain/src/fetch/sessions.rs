@@ -179,7 +179,7 @@ impl SessionCache {
             let context = if request.session_epoch == FINAL_EPOCH {
                 Kind::Sessionless
             } else {
-                let privileged = request.replica != BrokerId::NONE;
+                let privileged = request.replica.is_broker();
                 Kind::Full {
                     privileged,
                     by_topic_id: request.by_topic_id,

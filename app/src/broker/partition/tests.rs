@@ -25,6 +25,7 @@ fn led(config: LogConfig, durability: Durability) -> Partition<MemoryLog> {
         epoch: LeaderEpoch(0),
         is_leader: true,
         isr_count: 1,
+        others: Arc::new([BrokerId(2)]),
     };
     partition.set_leadership(leadership).unwrap();
     partition
@@ -74,25 +75,50 @@ fn a_replica_that_left_takes_nothing() {
     assert_eq!(partition.log_start_offset(), Offset(0));
 }
 
-#[test]
-fn a_reader_out_of_range_is_told_no_offsets() {
-    let partition = led(LogConfig::default(), Durability::None);
-    append(&partition, record(), Acks::All).unwrap();
+fn read(partition: &Partition<MemoryLog>, replica: i32, offset: i64, epoch: LeaderEpoch) -> Fetched<()> {
     let request = FetchPartition {
         partition: PartitionId(0),
-        current_leader_epoch: LeaderEpoch::UNKNOWN,
-        fetch_offset: Offset(2),
+        current_leader_epoch: epoch,
+        fetch_offset: Offset(offset),
         last_fetched_epoch: LeaderEpoch::UNKNOWN,
         log_start_offset: Offset::NONE,
         max_bytes: 100,
     };
     let reader = Reader {
-        replica: BrokerId::NONE,
+        replica: BrokerId(replica),
         isolation: Isolation::ReadUncommitted,
     };
-    let fetched = partition.read(&request, reader, 100, true);
+    partition.read(&request, reader, 100, true)
+}
+
+#[test]
+fn only_followers_read_beyond_the_high_watermark() {
+    let partition = led(LogConfig::default(), Durability::Ack);
+    append(&partition, record(), Acks::Leader).unwrap();
+    let read = |replica, epoch| {
+        let fetched = read(&partition, replica, 0, epoch);
+        (
+            fetched.error,
+            fetched.records.is_some_and(|records| records.size_bytes() > 0),
+        )
+    };
+    assert_eq!(read(-1, LeaderEpoch::UNKNOWN), (ErrorCode::None, false));
+    assert_eq!(read(2, LeaderEpoch::UNKNOWN), (ErrorCode::None, true));
+    assert_eq!(read(1, LeaderEpoch::UNKNOWN), (ErrorCode::NotLeaderOrFollower, false));
+    assert_eq!(read(3, LeaderEpoch(0)), (ErrorCode::UnknownLeaderEpoch, false));
+}
+
+#[test]
+fn a_reader_out_of_range_is_told_no_offsets() {
+    let partition = led(LogConfig::default(), Durability::None);
+    append(&partition, record(), Acks::All).unwrap();
+    let fetched = read(&partition, -1, 2, LeaderEpoch::UNKNOWN);
     assert_eq!(fetched.error, ErrorCode::OffsetOutOfRange);
-    let told = [fetched.high_watermark, fetched.last_stable_offset, fetched.log_start_offset];
+    let told = [
+        fetched.high_watermark,
+        fetched.last_stable_offset,
+        fetched.log_start_offset,
+    ];
     assert_eq!(told, [Offset::NONE; 3]);
 }
 
