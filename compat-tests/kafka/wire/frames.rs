@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
     Case::code("frames-bad", bad),
     Case::code("frames-unknown-versions", unknown_versions),
     Case::code("frames-in-pieces", in_pieces),
+    Case::code("frames-too-long", too_long),
     Case::code("frames-api-versions-fallback", api_versions_fallback),
 ];
 
@@ -136,6 +137,16 @@ fn in_pieces(s: &mut Session) {
         let answer = w.connection.receive::<MetadataRequest>(9);
         w.s.answer::<MetadataRequest>(9, answer);
     }
+}
+
+/// librdkafka leaves three bytes behind some of its requests.
+fn too_long(s: &mut Session) {
+    let mut w = Wire::open(s);
+    let topic = w.topic();
+    let request = encode(9, 1, &metadata(&[&topic.name]));
+    w.connection.send_frame(&[&request[..], &[1, 0, 0]].concat()).unwrap();
+    let answer = w.connection.receive::<MetadataRequest>(9);
+    w.s.answer::<MetadataRequest>(9, answer);
 }
 
 /// A version of ApiVersions that is too new is answered in version 0, so that the client can choose another.

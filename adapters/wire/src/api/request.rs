@@ -103,13 +103,9 @@ impl Request {
             reason,
         };
         let mut body = self.body.clone();
-        let message = catch_unwind(AssertUnwindSafe(|| M::decode(&mut body, self.version)))
+        catch_unwind(AssertUnwindSafe(|| M::decode(&mut body, self.version)))
             .map_err(|_| refused("the decoder panicked".to_owned()))?
-            .map_err(|error| refused(error.to_string()))?;
-        if !body.is_empty() {
-            return Err(refused(format!("{} bytes after the end", body.len())));
-        }
-        Ok(message)
+            .map_err(|error| refused(error.to_string()))
     }
 
     /// The frame of an answer.

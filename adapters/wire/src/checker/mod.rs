@@ -2,8 +2,8 @@
 //!
 //! kafka-protocol reserves memory for an array by the length that the client claims, and even a truthful request can take
 //! thirty times its size once decoded. The walk over the bytes here needs no memory of its own: it refuses lengths that the
-//! remaining bytes cannot hold, nulls where Kafka's schema has none, and bytes after the end, and it estimates the
-//! memory that decoding will take, so that the caller can charge a budget first.
+//! remaining bytes cannot hold, and nulls where Kafka's schema has none, and it estimates the memory that decoding will
+//! take, so that the caller can charge a budget first.
 
 mod shape;
 mod table;
@@ -54,19 +54,10 @@ pub enum CheckError {
         /// What is wrong with it.
         problem: DecodeError,
     },
-    /// Bytes follow the request.
-    #[error("{request} version {api_version}: {size_bytes} bytes after the end")]
-    TrailingBytes {
-        /// Kafka's name of the API.
-        request: &'static str,
-        /// The header's version.
-        api_version: i16,
-        /// How many.
-        size_bytes: usize,
-    },
 }
 
-/// Checks `body`, the bytes of a request after its header.
+/// Checks `body`, the bytes of a request after its header. What follows a whole request is ignored, as Kafka does:
+/// librdkafka leaves three bytes behind a Metadata request for all topics.
 pub fn check_request(api_key: i16, api_version: i16, body: &[u8]) -> Result<CheckedRequest, CheckError> {
     let request = table::REQUESTS
         .binary_search_by_key(&api_key, |request| request.api_key)
@@ -82,16 +73,9 @@ pub fn check_request(api_key: i16, api_version: i16, body: &[u8]) -> Result<Chec
         decoded_size_bytes: request.body.size_bytes + SHARED_FRAME_SIZE_BYTES,
     };
     walk.structure(request.body)?;
-    match walk.from.remaining() {
-        0 => Ok(CheckedRequest {
-            decoded_size_bytes: walk.decoded_size_bytes,
-        }),
-        size_bytes => Err(CheckError::TrailingBytes {
-            request: request.name,
-            api_version,
-            size_bytes,
-        }),
-    }
+    Ok(CheckedRequest {
+        decoded_size_bytes: walk.decoded_size_bytes,
+    })
 }
 
 struct Walk<'a> {

@@ -259,8 +259,7 @@ proptest! {
             prop_assert!(checked.is_err(), "{end} of {} bytes", body.len());
         }
         let longer = [&body[..], &[0]].concat();
-        let too_long = CheckError::TrailingBytes { request: request.name, api_version: version, size_bytes: 1 };
-        prop_assert_eq!(check_request(request.api_key, version, &longer), Err(too_long));
+        prop_assert!(check_request(request.api_key, version, &longer).is_ok());
     }
 
     /// What passes, however it came to be, decodes without a panic in no more memory than estimated.
