@@ -32,6 +32,9 @@ use crate::server::Listening;
 /// in flight by default.
 const IN_FLIGHT_MAX: usize = 32;
 
+/// How many answers go out together.
+const TOGETHER_MAX: usize = 8;
+
 /// Everything that the connections of a listener share.
 pub(crate) struct Shared<N> {
     pub(crate) node: Arc<N>,
@@ -185,14 +188,32 @@ async fn read_requests<N: Node>(
     }
 }
 
-/// Writes answers in the order of their requests until there are no more.
+/// Writes answers in the order of their requests until there are no more. What is ready at the same time goes out
+/// together.
 async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
     stream: Arc<TcpStream>,
     account: Arc<Account>,
     mut queue: mpsc::Receiver<Pending<R>>,
 ) -> Result<(), Ended> {
-    while let Some(pending) = queue.recv().await {
+    let mut unsent = Unsent {
+        writer: writer::Writer::new(&stream, &account),
+        answers: Vec::new(),
+    };
+    loop {
+        let pending = match queue.try_recv() {
+            Ok(pending) => pending,
+            Err(_) => {
+                unsent.send().await?;
+                match queue.recv().await {
+                    Some(pending) => pending,
+                    None => return Ok(()),
+                }
+            }
+        };
         let is_late = matches!(pending.response, Readiness::Later(_));
+        if is_late || unsent.answers.len() == TOGETHER_MAX {
+            unsent.send().await?;
+        }
         let response = match pending.response {
             Readiness::Now(response) => response,
             // A fetch that waits for records would hold up the end; whoever sent it asks again elsewhere.
@@ -208,11 +229,38 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
         if is_late {
             charge = account.force(response.memory_bytes());
         }
-        writer::write(&stream, &account, response).await?;
-        drop(charge);
-        metrics::request(pending.api, pending.version, pending.received.elapsed());
+        unsent.writer.push(response).await?;
+        unsent.answers.push(Answered {
+            api: pending.api,
+            version: pending.version,
+            received: pending.received,
+            _charge: charge,
+        });
     }
-    Ok(())
+}
+
+/// An answer until it is sent.
+struct Answered {
+    api: &'static Api,
+    version: i16,
+    received: Instant,
+    _charge: Charge,
+}
+
+/// Answers whose last bytes are not sent yet.
+struct Unsent<'a> {
+    writer: writer::Writer<'a>,
+    answers: Vec<Answered>,
+}
+
+impl Unsent<'_> {
+    async fn send(&mut self) -> io::Result<()> {
+        self.writer.flush().await?;
+        for answer in self.answers.drain(..) {
+            metrics::request(answer.api, answer.version, answer.received.elapsed());
+        }
+        Ok(())
+    }
 }
 
 fn report(listener: &Listening, peer: SocketAddr, ended: &Ended) {

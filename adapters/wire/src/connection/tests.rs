@@ -113,6 +113,40 @@ async fn records_of_files_are_sent_between_bytes() {
 }
 
 #[tokio::test]
+async fn small_file_regions_go_out_with_what_surrounds_them() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let mut file = tempfile::tempfile().unwrap();
+    let content: Vec<u8> = (0..50_000u32).map(|at| (at % 251) as u8).collect();
+    file.write_all(&content).unwrap();
+    let region = Arc::new(file);
+    let mut client = fixture.connect().await;
+    let sizes = [100, 10_000, 10_000, 16_384, 1];
+    for size_bytes in sizes {
+        fixture.node.records.lock().push(RecordSlice::File {
+            region: Arc::clone(&region),
+            position: 7,
+            size_bytes,
+        });
+        client.send(1, 11, false, 1, &fetch()).await;
+        let (_, response) = client.receive::<FetchResponse>(11, false).await;
+        let records = response.responses[0].partitions[0].records.clone();
+        assert!(records.as_deref() == Some(&content[7..7 + size_bytes as usize]));
+    }
+}
+
+#[tokio::test]
+async fn many_requests_at_once_are_answered_in_order() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let mut client = fixture.connect().await;
+    for correlation in 0..100 {
+        send_versions(&mut client, correlation).await;
+    }
+    for correlation in 0..100 {
+        assert_eq!(client.receive::<ApiVersionsResponse>(0, false).await.0, correlation);
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_comes_up_short_closes_the_connection() {
     let fixture = Fixture::start(ListenerKind::Broker);
     let mut file = tempfile::tempfile().unwrap();

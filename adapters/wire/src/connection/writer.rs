@@ -10,11 +10,13 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::budget::Account;
+use crate::budget::{Account, FREE_BYTES};
 use crate::response::{Part, Response};
 
 /// How many pieces one `sendmsg` takes.
 const SLICES_MAX: usize = 32;
+/// How much is copied out of files before it is sent: what is free for a connection.
+const COPIED_BYTES_MAX: usize = FREE_BYTES;
 /// How much of a file is probed and sent at a time.
 const WINDOW_BYTES: u64 = 256 * 1024;
 /// How much of a cold file is asked for at a time.
@@ -22,27 +24,73 @@ const READ_AHEAD_BYTES: u64 = 1024 * 1024;
 /// Pages this far apart stand for those between them: Linux reads ahead 128 KiB by default.
 const PROBE_STEP_BYTES: u64 = 64 * 1024;
 
-/// Sends one response whole.
-pub(super) async fn write<R: AsFd + Clone + Send + 'static>(
-    stream: &TcpStream,
-    account: &Account,
-    response: Response<R>,
-) -> io::Result<()> {
-    let mut run: Vec<Bytes> = Vec::new();
-    for part in response.parts {
-        match part {
-            Part::Bytes(bytes) => run.push(bytes),
-            Part::File {
-                region,
-                position,
-                size_bytes,
-            } => {
-                send_bytes(stream, account, &mut run, SendFlags::MORE).await?;
-                send_file(stream, account, region, position, size_bytes).await?;
+/// The sending side of a connection.
+pub(super) struct Writer<'a> {
+    stream: &'a TcpStream,
+    account: &'a Account,
+    /// What goes out next.
+    run: Vec<Bytes>,
+    /// How much of it was copied out of files.
+    copied_bytes: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(stream: &'a TcpStream, account: &'a Account) -> Self {
+        Writer {
+            stream,
+            account,
+            run: Vec::new(),
+            copied_bytes: 0,
+        }
+    }
+
+    /// Takes a response; its last bytes wait for [`Writer::flush`].
+    pub(super) async fn push<R: AsFd + Clone + Send + 'static>(&mut self, response: Response<R>) -> io::Result<()> {
+        for part in response.parts {
+            match part {
+                Part::Bytes(bytes) => self.run.push(bytes),
+                Part::File {
+                    region,
+                    position,
+                    size_bytes,
+                } => self.push_file(region, position, size_bytes).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn push_file<R: AsFd + Clone + Send + 'static>(
+        &mut self,
+        region: R,
+        position: u64,
+        size_bytes: u64,
+    ) -> io::Result<()> {
+        let size = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+        if self.copied_bytes.saturating_add(size) > COPIED_BYTES_MAX {
+            self.send(SendFlags::MORE).await?;
+        }
+        match read_cached(region.as_fd(), position, size) {
+            Some(bytes) => {
+                self.copied_bytes += size;
+                self.run.push(bytes);
+                Ok(())
+            }
+            None => {
+                self.send(SendFlags::MORE).await?;
+                send_file(self.stream, self.account, region, position, size_bytes).await
             }
         }
     }
-    send_bytes(stream, account, &mut run, SendFlags::empty()).await
+
+    /// Sends what was pushed and not sent yet.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        self.send(SendFlags::empty()).await
+    }
+
+    async fn send(&mut self, flags: SendFlags) -> io::Result<()> {
+        self.copied_bytes = 0;
+        send_bytes(self.stream, self.account, &mut self.run, flags).await
+    }
 }
 
 async fn send_bytes(stream: &TcpStream, account: &Account, run: &mut Vec<Bytes>, flags: SendFlags) -> io::Result<()> {
@@ -124,6 +172,17 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
         }
     }
     Ok(())
+}
+
+/// The bytes of a range that is small and cached whole: copying them is cheaper than a `sendfile` of their own.
+fn read_cached(file: BorrowedFd<'_>, position: u64, size: usize) -> Option<Bytes> {
+    if size > COPIED_BYTES_MAX {
+        return None;
+    }
+    let mut bytes = vec![0; size];
+    let slice = &mut [io::IoSliceMut::new(&mut bytes)];
+    let read = rustix::io::preadv2(file, slice, position, ReadWriteFlags::NOWAIT);
+    (read == Ok(size)).then(|| bytes.into())
 }
 
 /// False when sending the range would wait for a disk.
