@@ -66,17 +66,22 @@ fn offset(connection: &mut Connection, timestamp: i64) -> Option<i64> {
     (answer.error_code == 0).then_some(answer.offset)
 }
 
-/// Produces to partition 0 of t and returns the error code.
-fn produce(connection: &mut Connection, batch: &Batch) -> i16 {
+/// A produce to partition 0 of t.
+fn produce_request(acks: i16, batch: &Batch) -> ProduceRequest {
     let partition = PartitionProduceData::default().with_records(Some(batch.encode()));
     let topic = TopicProduceData::default()
         .with_name(name())
         .with_partition_data(vec![partition]);
-    let request = ProduceRequest::default()
-        .with_acks(-1)
+    ProduceRequest::default()
+        .with_acks(acks)
         .with_timeout_ms(10_000)
-        .with_topic_data(vec![topic]);
-    connection.call(9, &request).unwrap().responses[0].partition_responses[0].error_code
+        .with_topic_data(vec![topic])
+}
+
+/// Produces to partition 0 of t and returns the error code.
+fn produce(connection: &mut Connection, batch: &Batch) -> i16 {
+    let answer = connection.call(9, &produce_request(-1, batch)).unwrap();
+    answer.responses[0].partition_responses[0].error_code
 }
 
 /// Apache Kafka writes its log start offsets once a minute: after a kill, deleted records come back.
@@ -208,6 +213,19 @@ fn records_can_be_on_disk_before_they_are_acknowledged() {
     node.launch();
     let mut connection = connect(&node);
     assert_eq!(wait_for(|| offset(&mut connection, -1), || "no leader".into()), 20);
+}
+
+/// Consumers see only what is on disk, so what a producer wants no answer for has to get there too.
+#[test]
+fn records_without_acknowledgement_are_shown_once_they_are_on_disk() {
+    let node = start(&["ottla.fsync=ack"]);
+    let mut connection = connect(&node);
+    make_topic(&mut connection);
+    connection
+        .send(9, &produce_request(0, &Batch::of(now_ms(), &["x"])))
+        .unwrap();
+    let shown = || offset(&mut connection, -1).filter(|offset| *offset == 1);
+    wait_for(shown, || "the record stays invisible".into());
 }
 
 /// Apache Kafka has to be formatted first; `ottla` alone formats an empty directory.
