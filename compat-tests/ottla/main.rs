@@ -21,6 +21,7 @@ use ottla_compat_tests::transcript::now_ms;
 
 const INVALID_REQUEST: i16 = 42;
 const INVALID_TXN_STATE: i16 = 48;
+const INVALID_RECORD: i16 = 87;
 const UNSUPPORTED_VERSION: i16 = 35;
 
 fn start(properties: &[&str]) -> Node {
@@ -254,4 +255,18 @@ fn an_empty_directory_is_formatted() {
     child.wait().unwrap();
     let meta = fs::read_to_string(dir.path().join("ottla-data/meta.properties")).unwrap();
     assert!(meta.contains("cluster.id=") && !meta.contains(CLUSTER_ID), "{meta}");
+}
+
+/// Apache Kafka stores uncompressed batches whose records lie about their offsets.
+#[test]
+fn records_may_not_lie_about_their_offsets() {
+    let node = start(&[]);
+    let mut connection = connect(&node);
+    make_topic(&mut connection);
+    for lie in [1, 2, -1] {
+        let mut batch = Batch::of(now_ms(), &["a", "b"]);
+        batch.records[0].offset_delta = Some(lie);
+        assert_eq!(produce(&mut connection, &batch), INVALID_RECORD, "{lie}");
+    }
+    assert_eq!(offset(&mut connection, -1), Some(0), "nothing was stored");
 }

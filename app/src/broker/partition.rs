@@ -184,7 +184,8 @@ impl<L: PartitionLog> Partition<L> {
         if self.is_closed() {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
-        if current_leader_epoch != LeaderEpoch::UNKNOWN {
+        // Any negative epoch is none, as in Kafka.
+        if current_leader_epoch.0 >= 0 {
             match current_leader_epoch.cmp(&leadership.epoch) {
                 std::cmp::Ordering::Less => return Err(ErrorCode::FencedLeaderEpoch),
                 std::cmp::Ordering::Greater => return Err(ErrorCode::UnknownLeaderEpoch),
@@ -275,12 +276,9 @@ impl<L: PartitionLog> Partition<L> {
         let update = match state.producers.check(&header, None, AppendOrigin::Client) {
             Ok(Checked::New(update)) => update,
             Ok(Checked::Duplicate(known)) => {
-                let appended = if validated.has_log_append_time() {
-                    known.timestamp
-                } else {
-                    Timestamp::NONE
-                };
-                return Ok(self.answered(known.first_offset(), known.last_offset.next(), appended, options.acks));
+                // As in Kafka, a duplicate has a time even where the producer's own times count.
+                let end = known.last_offset.next();
+                return Ok(self.answered(known.first_offset(), end, known.timestamp, options.acks));
             }
             Err(error) => return Err(Box::new(failed(self.id, ApiError::from(error)))),
         };
@@ -464,7 +462,8 @@ impl<L: PartitionLog> Partition<L> {
         self.try_read(request, reader, max_bytes, at_least_one)
             .unwrap_or_else(|error| {
                 let mut fetched = Fetched::failed(self.id, error);
-                if matches!(error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch) {
+                let moved = matches!(error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+                if moved && reader.replica.0 < 0 {
                     let leadership = self.leadership.load();
                     fetched.current_leader = Some((leadership.leader, leadership.epoch));
                 }

@@ -292,8 +292,6 @@ fn session_errors(s: &mut Session) {
             .with_session_epoch(0),
     );
     w.call(12, &request(id, 2));
-    w.title("no session is made for nothing");
-    w.call(12, &request(0, 0));
     w.title("a session of names asked by id");
     let id = w
         .call(12, &fetch(12, &topic, vec![at(0, 0)]).with_session_epoch(0))

@@ -12,7 +12,7 @@ use ottla_domain::ids::{BrokerId, PartitionId};
 use ottla_domain::metadata::config::topic_setting;
 use ottla_domain::metadata::controller::topics::{CreateTopics, CreatedTopic, NewTopic};
 
-use super::endpoints::text;
+use super::endpoints::{message, text};
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -53,13 +53,15 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
 }
 
 fn render(version: i16, name: &str, result: &Result<CreatedTopic, ApiError>) -> CreatableTopicResult {
-    let response = CreatableTopicResult::default().with_name(text(name).into());
+    let response = CreatableTopicResult::default()
+        .with_name(text(name).into())
+        .with_error_message(None);
     let created = match result {
         Ok(created) => created,
         Err(error) => {
             return response
                 .with_error_code(error.code.number())
-                .with_error_message(error.message.as_deref().map(text))
+                .with_error_message(message(error))
                 .with_configs(Some(Vec::new()));
         }
     };

@@ -9,7 +9,7 @@ use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::TopicId;
 use ottla_domain::metadata::controller::topics::{DeleteTopics, DeletedTopic};
 
-use super::endpoints::text;
+use super::endpoints::{message, text};
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -55,7 +55,7 @@ fn render(version: i16, deleted: DeletedTopic) -> DeletableTopicResult {
     }
     if let Some(error) = deleted.error {
         response.error_code = error.code.number();
-        response.error_message = error.message.filter(|_| version >= 5).as_deref().map(text);
+        response.error_message = message(&error).filter(|_| version >= 5);
     }
     response
 }

@@ -37,7 +37,8 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: DescribeConfigs
             .with_resource_name(resource.resource_name.clone());
         match described {
             Ok(entries) => {
-                let names = resource.configuration_keys.as_deref();
+                // No names at all ask for everything, as in Kafka.
+                let names = resource.configuration_keys.as_deref().filter(|names| !names.is_empty());
                 let wanted =
                     |entry: &ConfigEntry| names.is_none_or(|names| names.iter().any(|name| **name == *entry.name));
                 let entries = entries.into_iter().filter(wanted);
@@ -45,7 +46,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: DescribeConfigs
             }
             Err(error) => response
                 .with_error_code(error.code.number())
-                .with_error_message(error.message.as_deref().map(text)),
+                .with_error_message(Some(text(error.message.as_deref().unwrap_or_default()))),
         }
     });
     DescribeConfigsResponse::default().with_results(results.collect())

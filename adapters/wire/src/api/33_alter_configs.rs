@@ -7,7 +7,7 @@ use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use ottla_domain::metadata::controller::configs::{AlterConfigs, ConfigChange, ConfigOp};
 use ottla_domain::metadata::image::{ConfigResource, ConfigResourceType};
 
-use super::endpoints::text;
+use super::endpoints::message;
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -36,12 +36,13 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: AlterConfigsReq
     let responses = request.resources.into_iter().zip(results).map(|(resource, result)| {
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
+            .with_resource_name(resource.resource_name)
+            .with_error_message(None);
         match result {
             Ok(()) => response,
             Err(error) => response
                 .with_error_code(error.code.number())
-                .with_error_message(error.message.as_deref().map(text)),
+                .with_error_message(message(&error)),
         }
     });
     AlterConfigsResponse::default().with_responses(responses.collect())

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::controller::partitions::{CreatePartitions, MorePartitions};
 
-use super::endpoints::text;
+use super::endpoints::{message, text};
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -25,12 +25,14 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: CreatePartition
         Err(error) => names.into_iter().map(|name| (name, Err(error.clone()))).collect(),
     };
     let results = results.into_iter().map(|(name, result)| {
-        let response = CreatePartitionsTopicResult::default().with_name(text(&name).into());
+        let response = CreatePartitionsTopicResult::default()
+            .with_name(text(&name).into())
+            .with_error_message(None);
         match result {
             Ok(()) => response,
             Err(error) => response
                 .with_error_code(error.code.number())
-                .with_error_message(error.message.as_deref().map(text)),
+                .with_error_message(message(&error)),
         }
     });
     CreatePartitionsResponse::default().with_results(results.collect())

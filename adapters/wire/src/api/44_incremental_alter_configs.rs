@@ -8,7 +8,7 @@ use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterC
 use ottla_domain::metadata::controller::configs::{AlterConfigs, ConfigChange, ConfigOp};
 use ottla_domain::metadata::image::{ConfigResource, ConfigResourceType};
 
-use super::endpoints::text;
+use super::endpoints::message;
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -28,12 +28,13 @@ pub(super) async fn handle<N: Node>(
     let responses = request.resources.into_iter().zip(results).map(|(resource, result)| {
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
+            .with_resource_name(resource.resource_name)
+            .with_error_message(None);
         match result {
             Ok(()) => response,
             Err(error) => response
                 .with_error_code(error.code.number())
-                .with_error_message(error.message.as_deref().map(text)),
+                .with_error_message(message(&error)),
         }
     });
     IncrementalAlterConfigsResponse::default().with_responses(responses.collect())

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use ottla_domain::error::ErrorCode;
 use ottla_domain::raft::{QuorumStatus, ReplicaStatus};
 
-use super::endpoints::text;
+use super::endpoints::{message, text};
 use super::{Api, Call, quorum};
 use crate::node::Node;
 
@@ -35,6 +35,7 @@ fn refuse(request: &DescribeQuorumRequest, error: ErrorCode) -> DescribeQuorumRe
             PartitionData::default()
                 .with_partition_index(partition.partition_index)
                 .with_error_code(error.number())
+                .with_error_message(message(&error.into()))
         });
         TopicData::default()
             .with_topic_name(topic.topic_name.clone())

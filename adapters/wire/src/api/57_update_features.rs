@@ -4,9 +4,10 @@
 
 use kafka_protocol::messages::update_features_response::UpdatableFeatureResult;
 use kafka_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
+use kafka_protocol::protocol::StrBytes;
 use ottla_domain::metadata::controller::features::{FeatureUpdate, UpdateFeatures, UpgradeType};
 
-use super::endpoints::text;
+use super::endpoints::message;
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -27,15 +28,22 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: UpdateFeaturesR
         updates: request.feature_updates.iter().map(update).collect(),
         validate_only: request.validate_only,
     };
+    let response = UpdateFeaturesResponse::default().with_error_message(None);
     match call.submit(command, request.timeout_ms).await {
         Ok(()) if version < 2 => {
             let updated = request.feature_updates.into_iter();
-            let results = updated.map(|update| UpdatableFeatureResult::default().with_feature(update.feature));
-            UpdateFeaturesResponse::default().with_results(results.collect())
+            let results = updated.map(|update| {
+                // Kafka names the code where there is no error.
+                let none = StrBytes::from_static_str("NONE");
+                UpdatableFeatureResult::default()
+                    .with_feature(update.feature)
+                    .with_error_message(Some(none))
+            });
+            response.with_results(results.collect())
         }
-        Ok(()) => UpdateFeaturesResponse::default(),
-        Err(error) => UpdateFeaturesResponse::default()
+        Ok(()) => response,
+        Err(error) => response
             .with_error_code(error.code.number())
-            .with_error_message(error.message.as_deref().map(text)),
+            .with_error_message(message(&error)),
     }
 }

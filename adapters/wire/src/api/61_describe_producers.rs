@@ -7,7 +7,7 @@ use ottla_domain::ids::PartitionId;
 use ottla_domain::partitioning::names;
 use ottla_domain::ports::inbound::ActiveProducer;
 
-use super::endpoints::text;
+use super::endpoints::message;
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -54,6 +54,6 @@ fn render(partition: i32, producers: Result<Vec<ActiveProducer>, ApiError>) -> P
         }
         Err(error) => response
             .with_error_code(error.code.number())
-            .with_error_message(error.message.as_deref().map(text)),
+            .with_error_message(message(&error)),
     }
 }

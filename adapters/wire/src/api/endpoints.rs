@@ -1,6 +1,7 @@
 //! Where brokers are reached, by the listener that the client came by.
 
 use kafka_protocol::protocol::StrBytes;
+use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{BrokerId, DirectoryId};
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::records::{PartitionRecord, RegisterBrokerRecord};
@@ -89,6 +90,16 @@ fn has_online_directory(broker: &RegisterBrokerRecord, directory: Option<Directo
         Some(DirectoryId::LOST) => false,
         Some(directory) => broker.log_dirs.is_empty() || broker.log_dirs.contains(&directory.0),
     }
+}
+
+/// The message of a failure: its own, or the one that Kafka's clients know the code by.
+pub(super) fn message(error: &ApiError) -> Option<StrBytes> {
+    let known = match error.code {
+        ErrorCode::UnknownTopicOrPartition => Some("This server does not host this topic-partition."),
+        ErrorCode::UnknownTopicId => Some("This server does not host this topic ID."),
+        _ => None,
+    };
+    error.message.as_deref().or(known).map(text)
 }
 
 pub(super) fn text(text: &str) -> StrBytes {
