@@ -1,6 +1,11 @@
 //! What only Ottla promises; each test says why Kafka does not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
+mod directories;
+mod fsync;
+mod index;
+mod restarts;
+
 use std::fs;
 use std::process::Command;
 

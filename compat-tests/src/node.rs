@@ -48,8 +48,6 @@ pub struct Options {
     pub log_dirs: usize,
     /// Makes it a broker alone, with node id 2, of the controller on this port.
     pub broker_of: Option<u16>,
-    /// A program and its arguments that run the node as their last ones: `nsenter`, `strace`.
-    pub within: Vec<String>,
 }
 
 impl Default for Options {
@@ -61,7 +59,6 @@ impl Default for Options {
             jvm: jvm.map(String::from).to_vec(),
             log_dirs: 1,
             broker_of: None,
-            within: Vec::new(),
         }
     }
 }
@@ -84,6 +81,8 @@ pub struct Node {
     pub port: u16,
     /// Controller port on 127.0.0.1.
     pub controller_port: u16,
+    /// A program and its arguments that run the node given as their last ones, such as `nsenter`.
+    pub within: Vec<String>,
     options: Options,
     child: Option<Child>,
     dir: TempDir,
@@ -108,6 +107,7 @@ impl Node {
             target,
             port,
             controller_port,
+            within: Vec::new(),
             options,
             child: None,
             dir,
@@ -202,7 +202,7 @@ impl Node {
             .append(true)
             .open(self.log_file())
             .expect("log file");
-        let mut program = self.options.within.clone();
+        let mut program = self.within.clone();
         match self.target {
             Target::Ottla => program.push(ottla_bin().display().to_string()),
             Target::Apache => program.extend(tools::java_command(&self.options.jvm, "kafka.Kafka")),

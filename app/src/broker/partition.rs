@@ -149,6 +149,11 @@ impl<L: PartitionLog> Partition<L> {
 
     /// Takes over what the metadata says of the leader. A new epoch of this leader begins at the log's end.
     pub(super) fn set_leadership(&self, leadership: Leadership) -> Result<(), StorageError> {
+        if leadership.is_leader && self.durability == Durability::Ack {
+            // What recovery found may be in the page cache alone. Synced before anyone hears who leads, or the high watermark
+            // would show less than was acknowledged.
+            self.log.sync()?;
+        }
         let mut state = self.state.lock();
         if leadership.is_leader {
             let end = state.offsets.log_end();
@@ -162,10 +167,6 @@ impl<L: PartitionLog> Partition<L> {
             self.advance_high_watermark(&mut state);
         }
         drop(state);
-        // What recovery found may be in the page cache alone, and no append may come to sync it.
-        if self.is_leader() && self.claim_sync() {
-            self.run_sync();
-        }
         self.waiters.wake();
         Ok(())
     }
