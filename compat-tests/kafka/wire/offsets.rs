@@ -84,7 +84,7 @@ fn errors(s: &mut Session) {
         w.title(&format!("time {time}"));
         w.call(8, &list_offsets(&topic, &[(0, time)]));
     }
-    for epoch in [0, 1, 7, -2] {
+    for epoch in [0, 1, 7] {
         let mut request = list_offsets(&topic, &[(0, -1)]);
         request.topics[0].partitions[0].current_leader_epoch = epoch;
         w.call(8, &request);

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::controller::partitions::{CreatePartitions, MorePartitions};
 
-use super::endpoints::{message, text};
+use super::endpoints::text;
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -32,7 +32,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: CreatePartition
             Ok(()) => response,
             Err(error) => response
                 .with_error_code(error.code.number())
-                .with_error_message(message(&error)),
+                .with_error_message(error.message.as_deref().map(text)),
         }
     });
     CreatePartitionsResponse::default().with_results(results.collect())

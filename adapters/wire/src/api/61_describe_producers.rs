@@ -7,7 +7,7 @@ use ottla_domain::ids::PartitionId;
 use ottla_domain::partitioning::names;
 use ottla_domain::ports::inbound::ActiveProducer;
 
-use super::endpoints::message;
+use super::endpoints::{message, text};
 use super::{Api, Call};
 use crate::node::Node;
 
@@ -18,10 +18,13 @@ pub(super) async fn handle<N: Node>(
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
     let image = call.node.image();
+    // Kafka says so of topics, not of partitions.
+    let mut absent = ApiError::from(ErrorCode::UnknownTopicOrPartition);
+    absent.message = message(&absent).map(|message| message.to_string());
     let topics = request.topics.into_iter().map(|topic| {
         let known = match names::validate(&topic.name) {
             Err(error) => Err(ErrorCode::InvalidTopicException.with(error.to_string())),
-            Ok(()) if image.topics.by_name(&topic.name).is_none() => Err(ErrorCode::UnknownTopicOrPartition.into()),
+            Ok(()) if image.topics.by_name(&topic.name).is_none() => Err(absent.clone()),
             Ok(()) => Ok(()),
         };
         let partitions = topic.partition_indexes.iter().map(|partition| {
@@ -54,6 +57,6 @@ fn render(partition: i32, producers: Result<Vec<ActiveProducer>, ApiError>) -> P
         }
         Err(error) => response
             .with_error_code(error.code.number())
-            .with_error_message(message(&error)),
+            .with_error_message(error.message.as_deref().map(text)),
     }
 }

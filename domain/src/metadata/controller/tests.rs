@@ -178,7 +178,10 @@ fn a_topic_is_one_batch_with_its_settings_and_partitions() {
         .iter()
         .map(|topic| topic.error.clone().map(|error| error.code))
         .collect();
-    assert_eq!(errors, [Some(InvalidRequest), None, Some(InvalidRequest)]);
+    // Given by its id and by its name, it stays, as in Kafka.
+    assert_eq!(errors, [Some(InvalidRequest), Some(InvalidRequest)]);
+    assert!(!cluster.image().topics.is_empty());
+    assert_eq!(cluster.run(delete(vec![(None, created.id)])).unwrap()[0].error, None);
     assert!(cluster.image().topics.is_empty() && cluster.image().configs.is_empty());
     let reply = cluster
         .run(delete(vec![(by_name, TopicId::ZERO), (None, created.id)]))

@@ -394,41 +394,42 @@ impl Command for DeleteTopics {
         if !context.config().flag("delete.topic.enable") {
             return Err(ErrorCode::TopicDeletionDisabled.with("Topic deletion is disabled."));
         }
-        let mut times: BTreeMap<&(Option<String>, TopicId), usize> = BTreeMap::new();
-        for topic in &self.topics {
+        let mut times: BTreeMap<(Option<String>, TopicId), usize> = BTreeMap::new();
+        for topic in self.topics {
             *times.entry(topic).or_default() += 1;
         }
-        let (mut records, mut reply, mut deleted) = (Vec::new(), Vec::new(), BTreeSet::new());
-        // Ids go first: a name that maps to an id given as well is the duplicate.
-        let by_id = times.iter().filter(|((name, _), _)| name.is_none());
-        let by_name = times.iter().filter(|((name, _), _)| name.is_some());
-        for ((name, id), times) in by_id.chain(by_name) {
-            let found = find(context, name.as_deref(), *id, *times);
-            let found = found.and_then(|(name, found)| match deleted.insert(found) {
-                true => Ok((name, found)),
-                false => {
-                    let message = "The provided topic name maps to an ID that was already supplied.";
-                    Err(ErrorCode::InvalidRequest.with(message))
+        let given = |name: Option<String>, id| times.get(&(name, id)).copied().unwrap_or(0);
+        let (mut records, mut reply) = (Vec::new(), Vec::new());
+        for ((name, id), times) in &times {
+            let mut found = find(context, name.as_deref(), *id, *times);
+            let mut deleted = DeletedTopic {
+                name: name.clone(),
+                id: *id,
+                error: None,
+            };
+            if let Ok((topic, topic_id)) = &found {
+                match name {
+                    // Given by its name, too: neither deletes it, and the answer is the name's.
+                    None if given(Some(topic.clone()), TopicId::ZERO) == 1 => continue,
+                    Some(_) if given(None, *topic_id) > 0 => {
+                        deleted.id = *topic_id;
+                        let message = "The provided topic name maps to an ID that was already supplied.";
+                        found = Err(ErrorCode::InvalidRequest.with(message));
+                    }
+                    _ => {}
                 }
-            });
-            reply.push(match found {
+            }
+            match found {
                 Ok((name, id)) => {
                     records.push(MetadataRecord::RemoveTopic(RemoveTopicRecord {
                         topic_id: id.0,
                         ..RemoveTopicRecord::default()
                     }));
-                    DeletedTopic {
-                        name: Some(name),
-                        id,
-                        error: None,
-                    }
+                    (deleted.name, deleted.id) = (Some(name), id);
                 }
-                Err(error) => DeletedTopic {
-                    name: name.clone(),
-                    id: *id,
-                    error: Some(error),
-                },
-            });
+                Err(error) => deleted.error = Some(error),
+            }
+            reply.push(deleted);
         }
         limited(&records)?;
         Ok(Outcome { records, reply })
