@@ -313,7 +313,9 @@ impl<L: PartitionLog> Partition<L> {
     fn check_append(&self, config: &LogConfig, acks: Acks) -> Result<LeaderEpoch, ErrorCode> {
         self.check_leader(LeaderEpoch::UNKNOWN)?;
         let leadership = self.leadership.load();
-        if acks == Acks::All && leadership.isr_count < config.min_insync_replicas as usize {
+        // As in Kafka, no more replicas have to be in sync than there are.
+        let min_isr = (leadership.others.len() + 1).min(config.min_insync_replicas as usize);
+        if acks == Acks::All && leadership.isr_count < min_isr {
             return Err(ErrorCode::NotEnoughReplicas);
         }
         Ok(leadership.epoch)

@@ -132,6 +132,12 @@ fn too_few_replicas_are_told_before_bad_records() {
     let refused = |acks| append(&partition, Bytes::new(), acks).err();
     assert_eq!(refused(Acks::All), Some(Some(ErrorCode::NotEnoughReplicas)));
     assert_ne!(refused(Acks::Leader), Some(Some(ErrorCode::NotEnoughReplicas)));
+    let alone = Leadership {
+        others: Arc::new([]),
+        ..Leadership::clone(&partition.leadership.load())
+    };
+    partition.set_leadership(alone).unwrap();
+    assert_ne!(refused(Acks::All), Some(Some(ErrorCode::NotEnoughReplicas)));
 }
 
 #[test]
