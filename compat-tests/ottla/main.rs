@@ -4,6 +4,7 @@
 mod directories;
 mod fsync;
 mod index;
+mod preallocate;
 mod restarts;
 
 use std::fs;

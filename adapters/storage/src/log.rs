@@ -132,7 +132,13 @@ impl Log {
             let Some((active, rolled)) = segments.split_last().filter(|_| !self.is_deleted()) else {
                 return Ok(synced);
             };
-            self.sync_segments(Log::segments_from(rolled, synced), synced)?;
+            let rolled = Log::segments_from(rolled, synced);
+            let health = &self.directory.health;
+            rolled
+                .iter()
+                .try_for_each(|segment| segment.trim())
+                .or_fail(health, self.doing("trimming a segment of"))?;
+            self.sync_segments(rolled, synced)?;
             let reached = synced.max(active.base_offset);
             self.store_recovery_point(reached)?;
             let oldest_kept = segments

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
@@ -358,6 +359,27 @@ impl Segment {
         Scanner::sweep(self.file(), position, end)
     }
 
+    /// Reserves disk blocks for what is going to be written; the file's size stays. Only a favour: what cannot be reserved is
+    /// allocated as it is written.
+    pub(crate) fn reserve(&self, size_bytes: u32) {
+        use rustix::fs::{FallocateFlags, fallocate};
+        if let Err(error) = fallocate(&self.region, FallocateFlags::KEEP_SIZE, 0, u64::from(size_bytes)) {
+            tracing::debug!(segment = %self.base_offset, %error, "cannot preallocate a segment");
+        }
+    }
+
+    /// Gives back reserved blocks that were not written to. Nothing is written behind the known end any more.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        const BLOCK_BYTES: u64 = 512;
+        const SLACK_BYTES: u64 = 64 * 1024;
+        let size_bytes = u64::from(self.size_bytes());
+        let allocated_bytes = self.file().metadata()?.blocks() * BLOCK_BYTES;
+        if allocated_bytes > size_bytes + SLACK_BYTES {
+            self.file().set_len(size_bytes)?;
+        }
+        Ok(())
+    }
+
     /// Takes the file out of the log: renames it to `.deleted`, as Kafka does. Returns the new path.
     pub(crate) fn mark_deleted(&self, folder: &Path) -> io::Result<PathBuf> {
         let path = folder.join(file_name(self.base_offset));
@@ -370,6 +392,18 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reserved_blocks_are_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = Segment::create(folder.path(), Offset(0)).unwrap();
+        let allocated_bytes = || segment.file().metadata().unwrap().blocks() * 512;
+        segment.reserve(1 << 20);
+        assert_eq!(segment.file().metadata().unwrap().len(), 0);
+        assert!(allocated_bytes() >= 1 << 20);
+        segment.trim().unwrap();
+        assert_eq!(allocated_bytes(), 0);
+    }
 
     #[test]
     fn names_are_kafkas() {

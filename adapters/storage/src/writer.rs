@@ -66,6 +66,9 @@ impl EntryTaker {
 impl Writer {
     /// The writer of an empty segment.
     pub(crate) fn new(segment: Arc<Segment>, config: &LogConfig) -> Writer {
+        if config.preallocate {
+            segment.reserve(config.segment_bytes);
+        }
         let entries = EntryTaker::behind(Entry::start(segment.base_offset));
         Writer::resume(segment, entries, None, config, Timestamp::NONE)
     }

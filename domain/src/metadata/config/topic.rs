@@ -43,7 +43,7 @@ impl TopicSetting {
 pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     t("cleanup.policy", List, "delete", ListOf(&["compact", "delete"]), Live, "What happens to old segments: delete, compact, or both.", &[("log.cleanup.policy", 1)]),
     t("compression.gzip.level", Int, "-1", GzipLevel, Live, "The level of gzip, where compression.type is gzip; -1 is the codec's own.", &[("compression.gzip.level", 1)]),
-    t("compression.lz4.level", Int, "9", Between(1, 17), Ignored, "The level of lz4, where compression.type is lz4.", &[("compression.lz4.level", 1)]),
+    t("compression.lz4.level", Int, "9", Between(1, 17), Live, "The level of lz4, where compression.type is lz4.", &[("compression.lz4.level", 1)]),
     t("compression.type", String, "producer", OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), Live, "The codec that batches are stored with; producer keeps what was sent.", &[("compression.type", 1)]),
     t("compression.zstd.level", Int, "3", Between(-131072, 22), Live, "The level of zstd, where compression.type is zstd.", &[("compression.zstd.level", 1)]),
     t("delete.retention.ms", Long, "86400000", AtLeast(0), Ignored, "How long tombstones stay in a compacted topic, in ms.", &[("log.cleaner.delete.retention.ms", 1)]),

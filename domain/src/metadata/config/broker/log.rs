@@ -11,7 +11,7 @@ use crate::metadata::config::setting::{NULL, Setting, s};
 #[rustfmt::skip]
 pub(super) const SETTINGS: &[Setting] = &[
     s("compression.gzip.level", Int, "-1", GzipLevel, ClusterWide, Live, "The level of gzip, where compression.type is gzip; -1 is the codec's own."),
-    s("compression.lz4.level", Int, "9", Between(1, 17), ClusterWide, Ignored, "The level of lz4, where compression.type is lz4."),
+    s("compression.lz4.level", Int, "9", Between(1, 17), ClusterWide, Live, "The level of lz4, where compression.type is lz4."),
     s("compression.type", String, "producer", OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide, Live, "The codec that batches are stored with; producer keeps what was sent."),
     s("compression.zstd.level", Int, "3", Between(-131072, 22), ClusterWide, Live, "The level of zstd, where compression.type is zstd."),
     s("cordoned.log.dirs", List, "", Distinct, PerBroker, Ignored, "Directories of log.dirs that take no new partitions."),
