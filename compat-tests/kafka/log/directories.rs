@@ -352,6 +352,13 @@ fn checkpoints(s: &mut Session) {
         lines.sort();
         s.note(file, lines);
     }
+    let file = |partition| node.replica_dir(s.name, partition).join("00000000000000000000.log");
+    let files: Vec<_> = (0..4).map(|partition| file(partition).display().to_string()).collect();
+    s.transcript.replace(r"data[01]\b", "data<n>");
+    s.shell(
+        &node,
+        &[&format!("kafka-dump-log --deep-iteration --files {}", files.join(","))],
+    );
     for dir in dirs {
         s.note(
             "clean shutdown",

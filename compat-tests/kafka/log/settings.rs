@@ -1,11 +1,13 @@
 //! Topic settings that change while the broker runs, and what they do to the next batch.
 use bytes::Bytes;
+use kafka_protocol::messages::DescribeProducersRequest;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use ottla_compat_tests::records::{Batch, Codec, Record};
 use ottla_compat_tests::scenario::{Case, Session, wait_for};
 use regex::Regex;
 
-use super::{OFTEN, checkpoint, sized};
-use crate::wire::{Topic, Wire, at, fetch, produce};
+use super::{OFTEN, checkpoint, segments, sized};
+use crate::wire::{Topic, Wire, at, fetch, produce, topic_name};
 
 pub const CASES: &[Case] = &[
     Case::code("log-timestamp-type", timestamp_type),
@@ -14,6 +16,11 @@ pub const CASES: &[Case] = &[
     Case::code("log-message-size", message_size),
     Case::code("log-cleanup-policy", cleanup_policy),
     Case::code("log-flush", flush),
+    Case::code("log-compression-levels", compression_levels),
+    Case::code("log-min-insync-replicas", min_insync_replicas),
+    Case::code("log-rolls-by-new-settings", rolls_by_new_settings),
+    Case::code("log-broker-defaults", broker_defaults),
+    Case::code("log-producer-expiration", producer_expiration),
 ];
 
 /// Changes a setting of the case's topic with the stock tool.
@@ -246,6 +253,175 @@ fn cleanup_policy(s: &mut Session) {
     send_until(&mut w, &topic, &keyless, |answer| answer.0 == INVALID_RECORD);
     alter(&mut w, "--delete-config cleanup.policy");
     send_until(&mut w, &topic, &keyless, |answer| answer.0 == 0);
+}
+
+/// A higher level takes less room, in each codec that has levels.
+fn compression_levels(s: &mut Session) {
+    let mut w = Wire::open(s);
+    let topic = w.topic();
+    let now = w.now();
+    // Words in no order: something to find for those who look longer.
+    let mut seed = 1_u32;
+    let words = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        format!("word{} ", (seed >> 20) % 700)
+    });
+    let text: String = words.take(20_000).collect();
+    let batch = Batch::new(now, vec![Record::value(text)]);
+    for (codec, low, high) in [("gzip", 1, 9), ("lz4", 9, 17), ("zstd", 1, 19)] {
+        let mut sizes = Vec::new();
+        for level in [low, high] {
+            alter(
+                &mut w,
+                &format!("--add-config compression.type={codec},compression.{codec}.level={level}"),
+            );
+            let number = Codec::ALL.into_iter().find(|known| known.name() == codec).unwrap() as u8;
+            // The first batch of a codec shows that the change arrived, a batch of another size that the level did.
+            let size = wait_for(
+                || {
+                    w.append(&topic, &batch);
+                    let stored = last_batch(&mut w, &topic);
+                    (stored[22] & 7 == number && !sizes.contains(&stored.len())).then_some(stored.len())
+                },
+                || format!("{codec} at level {level} has no effect"),
+            );
+            sizes.push(size);
+        }
+        w.s.note(&format!("{codec}: a higher level is smaller"), sizes[1] < sizes[0]);
+    }
+}
+
+/// No more replicas have to be in sync than there are.
+fn min_insync_replicas(s: &mut Session) {
+    let mut w = Wire::open(s);
+    let topic = w.create("", 1, &[("min.insync.replicas", "2")]);
+    let batch = Batch::of(w.now(), &["x"]);
+    let answer = send(&mut w, &topic, &batch);
+    w.s.note("answer", answer);
+}
+
+/// Sends batches until another segment is there.
+fn roll(w: &mut Wire, topic: &Topic, batch: impl Fn(i64) -> Batch) {
+    let folder = w.node.replica_dir(&topic.name, 0);
+    let before = segments(&folder).len();
+    let mut number = 0;
+    wait_for(
+        || {
+            w.append(topic, &batch(number));
+            number += 1;
+            (segments(&folder).len() > before).then_some(())
+        },
+        || format!("{} never rolls", topic.name),
+    );
+    w.s.transcript.add("rolled");
+}
+
+fn rolls_by_new_settings(s: &mut Session) {
+    let mut w = Wire::open(s);
+    let now = w.now();
+    // The same batch, again and again, rolls for no other reason.
+    let small = |_| sized(now, 10);
+    let topic = w.create("", 1, &[("segment.index.bytes", "36")]);
+    for _ in 0..50 {
+        w.append(&topic, &small(0));
+    }
+    w.s.note("segments", segments(&w.node.replica_dir(&topic.name, 0)).len());
+    alter(&mut w, "--add-config index.interval.bytes=0");
+    roll(&mut w, &topic, small);
+    alter(
+        &mut w,
+        "--delete-config index.interval.bytes --add-config segment.ms=1000",
+    );
+    roll(&mut w, &topic, |number| sized(now + 500 * number, 10));
+    // The next segment may begin up to its whole age earlier.
+    alter(
+        &mut w,
+        "--add-config segment.ms=1000000000,segment.jitter.ms=1000000000",
+    );
+    roll(&mut w, &topic, |number| sized(now + 1_000_000 * number.min(3), 10));
+    alter(
+        &mut w,
+        "--delete-config segment.ms,segment.jitter.ms --add-config segment.bytes=1048576",
+    );
+    roll(&mut w, &topic, |_| sized(now, 300_000));
+}
+
+/// What topics do not set they have from the broker, whose settings change as well.
+fn broker_defaults(s: &mut Session) {
+    const MESSAGE_TOO_LARGE: i16 = 10;
+    const INVALID_TIMESTAMP: i16 = 32;
+    let node = s.start(ottla_compat_tests::node::Options::default());
+    let mut w = Wire::at(s, &node);
+    let now = w.now();
+    let topic = w.topic();
+    let alter = |w: &mut Wire, change: &str| {
+        w.s.shell(
+            &node,
+            &[&format!(
+                "kafka-configs --bootstrap-server $B --alter --broker-defaults {change}"
+            )],
+        );
+    };
+    let large = sized(now, 2000);
+    alter(&mut w, "--add-config message.max.bytes=1000");
+    send_until(&mut w, &topic, &large, |answer| answer.0 == MESSAGE_TOO_LARGE);
+    alter(&mut w, "--delete-config message.max.bytes");
+    send_until(&mut w, &topic, &large, |answer| answer.0 == 0);
+    alter(&mut w, "--add-config compression.type=zstd");
+    wait_for(
+        || {
+            w.append(&topic, &large);
+            (last_batch(&mut w, &topic)[22] & 7 == Codec::Zstd as u8).then_some(())
+        },
+        || "compression.type has no effect".into(),
+    );
+    alter(&mut w, "--add-config log.message.timestamp.before.max.ms=1000");
+    send_until(&mut w, &topic, &large, |answer| answer.0 == INVALID_TIMESTAMP);
+    alter(&mut w, "--add-config log.message.timestamp.type=LogAppendTime");
+    send_until(&mut w, &topic, &large, |answer| answer.2);
+    alter(
+        &mut w,
+        "--delete-config log.message.timestamp.type,log.message.timestamp.before.max.ms,compression.type",
+    );
+    send_until(&mut w, &topic, &large, |answer| answer.0 == 0 && !answer.2);
+    alter(&mut w, "--add-config log.segment.bytes=1048576");
+    roll(&mut w, &topic, |_| sized(now, 300_000));
+    alter(
+        &mut w,
+        "--delete-config log.segment.bytes --add-config log.roll.ms=1000",
+    );
+    roll(&mut w, &topic, |number| sized(now + 500 * number, 10));
+}
+
+/// A broker forgets producers that were idle for as long as it is told to.
+fn producer_expiration(s: &mut Session) {
+    let node = s.start(ottla_compat_tests::node::Options::with(&[
+        "producer.id.expiration.check.interval.ms=100",
+    ]));
+    let mut w = Wire::at(s, &node);
+    let topic = w.topic();
+    let (id, epoch) = w.producer();
+    let batch = |sequence| Batch::of(ottla_compat_tests::transcript::now_ms(), &["x"]).producer(id, epoch, sequence);
+    w.append(&topic, &batch(0));
+    let request = DescribeProducersRequest::default().with_topics(vec![
+        TopicRequest::default()
+            .with_name(topic_name(&topic.name))
+            .with_partition_indexes(vec![0]),
+    ]);
+    let known = |w: &mut Wire| {
+        let mut answer = w.connection.call(0, &request).unwrap();
+        answer.topics.remove(0).partitions.remove(0).active_producers.len()
+    };
+    let before = known(&mut w);
+    w.s.note("producers", before);
+    w.s.shell(
+        &node,
+        &["kafka-configs --bootstrap-server $B --alter --broker-defaults --add-config producer.id.expiration.ms=1"],
+    );
+    wait_for(|| (known(&mut w) == 0).then_some(()), || "never forgotten".into());
+    // To a broker that has forgotten it, it may come with any sequence.
+    let answer = send(&mut w, &topic, &batch(7));
+    w.s.note("answer", answer);
 }
 
 /// What is flushed shows in the recovery point.

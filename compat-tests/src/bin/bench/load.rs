@@ -188,13 +188,9 @@ fn pipeline(node: &Node, partition: i32, begun: Instant) -> u64 {
 }
 
 fn consumer(node: &Node) -> BaseConsumer {
-    let more = [
-        ("group.id", "unused"),
-        ("enable.auto.commit", "false"),
-        // A full queue must not make it pause for a second, which would punish the faster broker.
-        ("fetch.queue.backoff.ms", "1"),
-    ];
-    config(node, &more).create().expect("consumer")
+    config(node, &[("group.id", "unused"), ("enable.auto.commit", "false")])
+        .create()
+        .expect("consumer")
 }
 
 /// The next record. librdkafka looks for a group's coordinator even if it only assigns; a broker without groups tells it
