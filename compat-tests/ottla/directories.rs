@@ -13,6 +13,7 @@ use ottla_compat_tests::transcript::now_ms;
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const MIB: u64 = 1 << 20;
 
 fn start(log_dirs: usize) -> Node {
     let options = Options {
@@ -29,9 +30,10 @@ fn start(log_dirs: usize) -> Node {
 struct SmallDisk(Child);
 
 impl SmallDisk {
-    fn mount(dir: &Path, size: &str) -> Self {
-        let script = r#"kept=$(cat "$1/meta.properties") && mount -t tmpfs -o size="$2" tmpfs "$1" \
-            && echo "$kept" > "$1/meta.properties" && echo mounted && exec sleep infinity"#;
+    /// 64 MiB, of which so much is left.
+    fn mount(dir: &Path, free_bytes: u64) -> Self {
+        let script = r#"cp -a "$1" "$1.formatted" && mount -t tmpfs -o size=64m tmpfs "$1" \
+            && cp -a "$1.formatted/." "$1" && head -c "$2" /dev/zero > "$1/taken" && echo mounted && exec sleep infinity"#;
         // Whoever is not root may still be the root of a namespace.
         let user: &[&str] = if rustix::process::geteuid().is_root() {
             &[]
@@ -43,7 +45,7 @@ impl SmallDisk {
             .args(user)
             .args(["sh", "-c", script, "sh"])
             .arg(dir)
-            .arg(size)
+            .arg(format!("{}", 64 * MIB - free_bytes))
             .stdout(Stdio::piped())
             .spawn()
             .expect("setpriv (Debian: util-linux)");
@@ -65,14 +67,24 @@ impl SmallDisk {
         words.into_iter().map(str::to_owned).collect()
     }
 
-    fn resize(&self, dir: &Path, size: &str) {
+    /// Runs a program inside, on a path.
+    fn run(&self, program: &[&str], path: &Path) -> bool {
         let enter = self.enter();
-        let status = Command::new(&enter[0])
-            .args(&enter[1..])
-            .args(["mount", "-o", &format!("remount,size={size}")])
-            .arg(dir)
-            .status();
-        assert!(status.unwrap().success());
+        let mut command = Command::new(&enter[0]);
+        command.args(&enter[1..]).args(program).arg(path).stderr(Stdio::null());
+        command.status().unwrap().success()
+    }
+
+    /// Leaves no room for anything else.
+    fn fill(&self, dir: &Path) {
+        assert!(!self.run(&["cp", "/dev/zero"], &dir.join("rest")));
+    }
+
+    /// Gives back what was taken.
+    fn free(&self, dir: &Path) {
+        for file in ["taken", "rest"] {
+            assert!(self.run(&["rm", "-f"], &dir.join(file)));
+        }
     }
 }
 
@@ -84,12 +96,17 @@ impl Drop for SmallDisk {
 }
 
 fn send(connection: &mut Connection, topic: &Topic, partition: i32, number: usize) -> (i16, i64) {
+    try_send(connection, topic, partition, number).unwrap()
+}
+
+/// Sends a large record with a number at its end: error code and offset.
+fn try_send(connection: &mut Connection, topic: &Topic, partition: i32, number: usize) -> std::io::Result<(i16, i64)> {
     let value = format!("{}{number:>10}", " ".repeat(300_000));
     let batch = Batch::new(now_ms(), vec![Record::value(value)]).encode();
     let request = produce(9, topic, -1, &[(partition, Some(batch))]);
-    let answer = connection.call(9, &request).unwrap();
+    let answer = connection.call(9, &request)?;
     let answer = &answer.responses[0].partition_responses[0];
-    (answer.error_code, answer.base_offset)
+    Ok((answer.error_code, answer.base_offset))
 }
 
 fn wait_led(connection: &mut Connection, topic: &Topic) {
@@ -120,7 +137,7 @@ fn read(connection: &mut Connection, topic: &Topic, partition: i32, offset: i64)
 fn a_full_disk_takes_only_its_directory_offline_and_loses_nothing() {
     let mut node = start(2);
     let dir = node.log_dirs().remove(1);
-    let disk = SmallDisk::mount(&dir, "16m");
+    let disk = SmallDisk::mount(&dir, 16 * MIB);
     node.within = disk.enter();
     node.launch();
     let mut connection = Connection::open(node.socket()).unwrap();
@@ -153,7 +170,7 @@ fn a_full_disk_takes_only_its_directory_offline_and_loses_nothing() {
     create_topic(&mut connection, "another", 3, &[]);
     node.kill();
 
-    disk.resize(&dir, "64m");
+    disk.free(&dir);
     node.launch();
     let mut connection = Connection::open(node.socket()).unwrap();
     wait_led(&mut connection, &topic);
@@ -161,6 +178,56 @@ fn a_full_disk_takes_only_its_directory_offline_and_loses_nothing() {
         assert_eq!(read(&mut connection, &topic, small, *offset), number);
     }
     assert_eq!(send(&mut connection, &topic, small, 0).0, 0);
+}
+
+#[test]
+fn a_full_disk_that_is_the_only_one_ends_the_node_and_loses_nothing() {
+    let mut node = start(1);
+    let dir = node.log_dirs().remove(0);
+    let disk = SmallDisk::mount(&dir, 24 * MIB);
+    node.within = disk.enter();
+    node.launch();
+    let mut connection = Connection::open(node.socket()).unwrap();
+    let topic = create_topic(&mut connection, "t", 2, &[]);
+    let mut acknowledged = Vec::new();
+    // The connection may end before the answer comes.
+    while let Ok((0, offset)) = try_send(&mut connection, &topic, 0, acknowledged.len()) {
+        acknowledged.push(offset);
+        assert!(acknowledged.len() < 100, "24 MiB take in more than 30 MB");
+    }
+    assert!(acknowledged.len() > 20, "{acknowledged:?}");
+    ends_naming(&mut node, &dir);
+    // Nor does it come up while there is no room, not even for what recovery cuts.
+    disk.fill(&dir);
+    node.spawn();
+    ends_naming(&mut node, &dir);
+
+    disk.free(&dir);
+    node.launch();
+    let mut connection = Connection::open(node.socket()).unwrap();
+    wait_led(&mut connection, &topic);
+    for (number, offset) in acknowledged.iter().enumerate() {
+        assert_eq!(read(&mut connection, &topic, 0, *offset), number);
+    }
+    assert_eq!(send(&mut connection, &topic, 0, 0).0, 0);
+}
+
+#[test]
+fn the_directory_of_the_metadata_is_named_when_it_cannot_be_used() {
+    let mut node = start(2);
+    let dir = node.log_dirs().remove(0);
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::write(&dir, "not a directory").unwrap();
+    node.spawn();
+    ends_naming(&mut node, &dir);
+}
+
+/// The node ends with an error in whose last line the directory is.
+fn ends_naming(node: &mut Node, dir: &Path) {
+    assert_eq!(node.wait_exit().code(), Some(1));
+    let log = node.log();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains(&dir.display().to_string()), "{last}");
 }
 
 /// Takes directories away, and returns with what the node ended.
@@ -178,13 +245,7 @@ fn ends_without(lost: &[usize], log_dirs: usize) {
     for (dir, away) in &moved {
         std::fs::rename(dir, away).unwrap();
     }
-    let status = node.wait_exit();
-    assert_eq!(status.code(), Some(1));
-    let log = node.log();
-    let last = log.lines().last().unwrap();
-    for (dir, _) in &moved {
-        assert!(last.contains(&dir.display().to_string()), "{last}");
-    }
+    ends_naming(&mut node, &moved[0].0);
     for (dir, away) in &moved {
         std::fs::rename(away, dir).unwrap();
     }

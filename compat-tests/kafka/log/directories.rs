@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case::code("log-dirs-failure", failure),
     Case::code("log-dirs-broken-at-start", broken_at_start),
     Case::code("log-dirs-strays", strays),
+    Case::code("log-dirs-deleted-while-away", deleted_while_away),
     Case::code("log-checkpoints", checkpoints),
 ];
 
@@ -304,6 +305,33 @@ fn strays(s: &mut Session) {
     for folder in folders(&node, &topic.name).remove(0) {
         s.note(&folder, segments(&dir.join(&folder)));
     }
+}
+
+/// A topic is deleted, and made again, while a directory with one of its replicas is away.
+fn deleted_while_away(s: &mut Session) {
+    let mut node = s.start(options(3));
+    let (topic, [_, _, third]) = spread(s, &node);
+    let (lost, away) = (node.log_dirs().remove(2), node.dir().join("away"));
+    fs::rename(&lost, &away).unwrap();
+    let mut w = Wire::at(s, &node);
+    wait_leaderless(&mut w, &topic, third);
+    w.s.shell(&node, &["kafka-topics --bootstrap-server $B --delete --topic $T"]);
+    wait_for(
+        || folders(&node, &topic.name).iter().all(Vec::is_empty).then_some(()),
+        || "the replicas that are there stay".into(),
+    );
+    let again = w.create("", 3, &[]);
+    assert_ne!(again.id, topic.id);
+    let now = w.now();
+    w.append_to(&again, third, &sized(now, 10));
+    node.stop();
+    fs::rename(&away, &lost).unwrap();
+    node.launch();
+    let mut w = Wire::at(s, &node);
+    wait_led(&mut w, &again, &[0, 1, 2]);
+    w.s.transcript.replace(r"-\d\.[0-9a-f]{32}-stray", "-<n>.<id>-stray");
+    w.s.note("what came back", &folders(&node, &topic.name)[2]);
+    note_partition(&mut w, "the new topic", &again, third);
 }
 
 /// The text files beside the logs, after a clean stop.
