@@ -32,6 +32,9 @@ use crate::{
     write_initial_voters,
 };
 
+/// Whatever takes longer has failed; a busy machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 struct RealClock(Instant);
 
 impl Clock for RealClock {
@@ -165,7 +168,7 @@ impl Node {
     }
 
     async fn hear(&mut self) {
-        let event = timeout(Duration::from_secs(20), self.events.recv())
+        let event = timeout(PATIENCE, self.events.recv())
             .await
             .expect("an event in time");
         match event.expect("the replica runs") {
@@ -219,7 +222,7 @@ impl Node {
 
     async fn stop(self) -> Stopped<MemoryLog> {
         self.handle.shutdown(Duration::from_secs(1));
-        let stopped = timeout(Duration::from_secs(20), self.running.stopped).await;
+        let stopped = timeout(PATIENCE, self.running.stopped).await;
         stopped.expect("it stops in time").unwrap()
     }
 }
@@ -231,7 +234,7 @@ async fn snapshot(node: &Node, folder: &Path) {
     let records = node.names.iter().map(|name| feature(name)).collect();
     node.handle
         .snapshot(Offset(end_offset.0 - 1), epoch, Timestamp(77), records);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let reply = fetched(&node.handle, fetch(epoch, Offset(0), LeaderEpoch(0), 1)).await;
         if reply.fetched == Fetched::Snapshot(SnapshotId { end_offset, epoch }) {
@@ -369,7 +372,7 @@ async fn a_failed_write_ends_the_replica_and_commits_nothing() {
     node.append(epoch, "a").await;
     disk.fail();
     node.handle.append(epoch, vec![feature("b")]).unwrap();
-    let stopped = timeout(Duration::from_secs(20), &mut node.running.stopped)
+    let stopped = timeout(PATIENCE, &mut node.running.stopped)
         .await
         .unwrap()
         .unwrap();
