@@ -100,10 +100,10 @@ impl Directory {
         written.or_fail(&self.health, "writing the recovery point checkpoint")
     }
 
-    /// Forgets a log that was deleted, so that one made under its name later does not inherit from it.
-    pub(crate) fn forget_checkpoints(&self, topic: &str, partition: PartitionId) -> Result<(), StorageError> {
+    /// Forgets logs that were deleted, so that those made under their names later do not inherit from them.
+    pub(crate) fn forget_checkpoints(&self, logs: &[(String, PartitionId)]) -> Result<(), StorageError> {
         for file in [&self.recovery_points, &self.high_watermarks, &self.log_starts] {
-            let written = file.set(&self.path, topic, partition, None);
+            let written = file.forget(&self.path, logs);
             written.or_fail(&self.health, format_args!("writing {}", file.name))?;
         }
         Ok(())
@@ -165,6 +165,19 @@ impl CheckpointFile {
             None => offsets.remove(&key),
         };
         if before == offset {
+            return Ok(());
+        }
+        checkpoint::write(directory, self.name, &offsets)
+    }
+
+    /// Removes the offsets of some logs, and writes the file when there were any.
+    fn forget(&self, directory: &Path, logs: &[(String, PartitionId)]) -> io::Result<()> {
+        let mut offsets = self.offsets.lock();
+        let before = offsets.len();
+        for log in logs {
+            offsets.remove(log);
+        }
+        if offsets.len() == before {
             return Ok(());
         }
         checkpoint::write(directory, self.name, &offsets)

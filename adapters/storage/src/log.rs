@@ -1,5 +1,6 @@
 //! The log of one replica: segments in a folder, one writer, many readers.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,6 +26,7 @@ use crate::region::Region;
 use crate::scan;
 use crate::segment::Segment;
 use crate::writer::Writer;
+use crate::{atomic_file, partition_metadata};
 
 /// Segments whose snapshots of producers are kept, the active one included.
 const SNAPSHOTS_KEPT: usize = 3;
@@ -48,6 +50,8 @@ pub struct Log {
     pub(crate) synced: SyncPoint,
     flush_queued: AtomicBool,
     deleted: AtomicBool,
+    /// The folder's own name and the topic id in it are known to be on disk.
+    folder_synced: AtomicBool,
 }
 
 /// What a log is made of when it is opened.
@@ -67,6 +71,7 @@ pub(crate) struct Parts {
 
 impl Log {
     pub(crate) fn new(parts: Parts) -> Arc<Log> {
+        let folder_synced = !parts.segments.iter().any(|segment| segment.needs_folder_sync());
         Arc::new_cyclic(|itself| Log {
             itself: itself.clone(),
             directory: parts.directory,
@@ -83,6 +88,7 @@ impl Log {
             synced: SyncPoint::new(parts.synced),
             flush_queued: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            folder_synced: AtomicBool::new(folder_synced),
         })
     }
 
@@ -168,8 +174,22 @@ impl Log {
             metrics::histogram!("kafka_log_logflushstats_logflushrateandtimems").record(elapsed_ms);
         }
         if segments.iter().any(|segment| segment.needs_folder_sync()) {
-            crate::atomic_file::sync_folder(&self.folder).or_fail(health, self.doing("syncing"))?;
+            self.sync_names().or_fail(health, self.doing("syncing"))?;
             segments.iter().for_each(|segment| segment.folder_synced());
+        }
+        Ok(())
+    }
+
+    /// Makes the names of files durable and, where it is not known to be, that of the folder.
+    fn sync_names(&self) -> io::Result<()> {
+        let is_new = !self.folder_synced.load(Ordering::Acquire);
+        if is_new {
+            partition_metadata::sync(&self.folder)?;
+        }
+        atomic_file::sync_folder(&self.folder)?;
+        if is_new {
+            atomic_file::sync_folder(&self.directory.path)?;
+            self.folder_synced.store(true, Ordering::Release);
         }
         Ok(())
     }

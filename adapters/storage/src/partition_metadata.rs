@@ -10,11 +10,18 @@ use crate::atomic_file;
 
 const FILE: &str = "partition.metadata";
 
-/// Writes the topic id into a new folder; its name is durable once the folder is synced.
+/// Writes the topic id into a new folder.
 pub(crate) fn write(folder: &Path, topic_id: TopicId) -> io::Result<()> {
     let mut file = File::create_new(folder.join(FILE))?;
-    write!(file, "version: 0\ntopic_id: {topic_id}")?;
-    file.sync_all()
+    write!(file, "version: 0\ntopic_id: {topic_id}")
+}
+
+/// Makes what was written durable, where there is such a file; its name is once the folder is synced.
+pub(crate) fn sync(folder: &Path) -> io::Result<()> {
+    match File::open(folder.join(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => opened?.sync_all(),
+    }
 }
 
 /// The topic id of a folder; `None` when there is no file or it says nothing readable.

@@ -62,11 +62,7 @@ pub(crate) fn create(target: Target, topic_id: TopicId) -> Result<OpenedLog<Log>
     let make = || {
         fs::create_dir(&folder)?;
         partition_metadata::write(&folder, topic_id)?;
-        let segment = Segment::create(&folder, Offset::ZERO)?;
-        atomic_file::sync_folder(&folder)?;
-        atomic_file::sync_folder(&target.directory.path)?;
-        segment.folder_synced();
-        Ok::<_, io::Error>(Arc::new(segment))
+        Segment::create(&folder, Offset::ZERO).map(Arc::new)
     };
     let segment = make().or_fail(&health, making)?;
     let index = target
@@ -134,7 +130,8 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
 
     let first_base = files.first().map_or(Offset::ZERO, |(base, _)| *base);
     let log_start = past.log_start.unwrap_or(first_base).max(first_base);
-    let segments = open_segments(files).or_fail(&health, opening)?;
+    let stopped_cleanly = target.directory.stopped_cleanly.is_some();
+    let segments = open_segments(files, stopped_cleanly).or_fail(&health, opening)?;
 
     let mut repair = Repair {
         index: &index,
@@ -318,12 +315,17 @@ fn list(directory: &Directory, folder: &Path) -> io::Result<Vec<(Offset, PathBuf
     Ok(files)
 }
 
-fn open_segments(files: Vec<(Offset, PathBuf)>) -> io::Result<Vec<Arc<Segment>>> {
+fn open_segments(files: Vec<(Offset, PathBuf)>, stopped_cleanly: bool) -> io::Result<Vec<Arc<Segment>>> {
     let mut segments = Vec::with_capacity(files.len());
     let mut files = files.into_iter().peekable();
     while let Some((base_offset, path)) = files.next() {
         let end_offset = files.peek().map_or(Offset(i64::MAX), |(next, _)| *next);
-        segments.push(Arc::new(Segment::open(&path, base_offset, end_offset)?));
+        segments.push(Arc::new(Segment::open(
+            &path,
+            base_offset,
+            end_offset,
+            stopped_cleanly,
+        )?));
     }
     Ok(segments)
 }

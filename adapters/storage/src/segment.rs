@@ -81,12 +81,19 @@ impl Segment {
         ))
     }
 
-    /// Opens a segment that was found; `end_offset` is where the next one begins.
-    pub(crate) fn open(path: &Path, base_offset: Offset, end_offset: Offset) -> io::Result<Segment> {
+    /// Opens a segment that was found; `end_offset` is where the next one begins. After a clean stop everything is on disk
+    /// but, perhaps, the names of empty files.
+    pub(crate) fn open(
+        path: &Path,
+        base_offset: Offset,
+        end_offset: Offset,
+        stopped_cleanly: bool,
+    ) -> io::Result<Segment> {
         let file = File::options().read(true).write(true).open(path)?;
         let size = file.metadata()?.len();
         let size = u32::try_from(size).map_err(|_| io::Error::other("a segment of more than 4 GiB"))?;
-        Ok(Segment::new(file, base_offset, size, end_offset, None, true))
+        let name_synced = stopped_cleanly && size > 0;
+        Ok(Segment::new(file, base_offset, size, end_offset, None, name_synced))
     }
 
     pub(crate) fn new(

@@ -231,21 +231,15 @@ fn list_logs(
         }
         Ok::<_, io::Error>(folders)
     };
-    let mut logs = Vec::new();
+    let (mut logs, mut strays) = (Vec::new(), Vec::new());
     for name in read().or_fail(health, "listing")? {
         match classify(&name) {
             Folder::Log(topic, partition) => {
                 let folder = directory.path.join(&name);
                 let topic_id = partition_metadata::read(&folder).or_fail(health, Doing("reading", &folder))?;
-                if topic_id.is_some_and(|topic_id| is_placed_here(topic_id, partition)) {
-                    logs.push((topic, partition));
-                } else {
-                    let stray = leave(directory, &folder, &topic, partition, Departure::Stray)?;
-                    tracing::warn!(
-                        folder = %folder.display(), renamed = %stray.display(), topic_id = ?topic_id,
-                        "the cluster's metadata does not place this replica here; set its folder aside"
-                    );
-                }
+                let is_mine = topic_id.is_some_and(|topic_id| is_placed_here(topic_id, partition));
+                let list = if is_mine { &mut logs } else { &mut strays };
+                list.push((topic, partition));
             }
             Folder::Deleted => directory.trash.add(directory.path.join(name), 0),
             Folder::Other => {}
@@ -258,6 +252,12 @@ fn list_logs(
             }
         }
     }
+    for ((topic, partition), left) in strays.iter().zip(leave(directory, &strays, Departure::Stray)?) {
+        tracing::warn!(
+            topic, %partition, folder = %left.display(),
+            "the cluster's metadata does not place this replica here; its folder is set aside"
+        );
+    }
     let known = directory.index.folders().or_fail(health, "reading the index")?;
     let exists = |name: &String| directory.path.join(name).is_dir();
     for name in known.iter().filter(|name| !exists(name)) {
@@ -269,25 +269,46 @@ fn list_logs(
     Ok(logs)
 }
 
-/// Takes a folder out of use durably: gives it another name, which is returned, and forgets its checkpoints.
+/// Takes the folders of logs out of use durably: gives them other names, which are returned, and forgets their checkpoints.
 fn leave(
     directory: &Directory,
-    folder: &Path,
-    topic: &str,
-    partition: PartitionId,
+    logs: &[(String, PartitionId)],
     departure: Departure,
-) -> Result<PathBuf, StorageError> {
-    let unique = Uuid::from_u128(unique_bits());
-    let left = directory
-        .path
-        .join(deletion::folder_name(topic, partition, unique, departure));
-    let rename = || {
-        fs::rename(folder, &left)?;
-        atomic_file::sync_folder(&directory.path)
+) -> Result<Vec<PathBuf>, StorageError> {
+    let rename = |(topic, partition): &(String, PartitionId)| {
+        let folder = directory.path.join(format!("{topic}-{partition}"));
+        let unique = Uuid::from_u128(unique_bits());
+        let left = directory
+            .path
+            .join(deletion::folder_name(topic, *partition, unique, departure));
+        fs::rename(&folder, &left).or_fail(&directory.health, Doing("renaming", &folder))?;
+        Ok(left)
     };
-    rename().or_fail(&directory.health, Doing("renaming", folder))?;
-    directory.forget_checkpoints(topic, partition)?;
+    let left = logs.iter().map(rename).collect::<Result<Vec<_>, StorageError>>()?;
+    if !left.is_empty() {
+        atomic_file::sync_folder(&directory.path).or_fail(&directory.health, Doing("syncing", &directory.path))?;
+        directory.forget_checkpoints(logs)?;
+    }
     Ok(left)
+}
+
+fn delete_in(directory: &Directory, logs: &[&Arc<Log>], delay_ms: i64) -> Result<(), StorageError> {
+    for log in logs {
+        log.mark_deleted()?;
+    }
+    let names: Vec<_> = logs.iter().map(|log| (log.topic.to_string(), log.partition)).collect();
+    for left in leave(directory, &names, Departure::Delete)? {
+        directory.trash.add(left, delay_ms);
+    }
+    let folders: Vec<_> = logs
+        .iter()
+        .map(|log| log.folder.file_name().unwrap_or_default().to_string_lossy())
+        .collect();
+    let indexes = folders.iter().zip(logs).map(|(folder, log)| (&**folder, &log.index));
+    directory
+        .index
+        .delete_logs(indexes)
+        .or_fail(&directory.health, "deleting index entries")
 }
 
 impl LogStore for Store {
@@ -357,19 +378,18 @@ impl LogStore for Store {
         recovery::create(target, topic_id)
     }
 
-    fn delete(&self, log: &Log, delay_ms: i64) -> Result<(), StorageError> {
-        let directory = &log.directory;
-        let health = &directory.health;
-        health.check()?;
-        log.mark_deleted()?;
-        let deleted = leave(directory, &log.folder, &log.topic, log.partition, Departure::Delete)?;
-        let folder_name = log.folder.file_name().unwrap_or_default().to_string_lossy();
-        directory
-            .index
-            .delete_log(&folder_name, &log.index)
-            .or_fail(health, "deleting index entries")?;
-        directory.trash.add(deleted, delay_ms);
-        Ok(())
+    fn delete(&self, logs: &[Arc<Log>], delay_ms: i64) -> Result<(), StorageError> {
+        let mut result = Ok(());
+        for directory in self.online() {
+            let logs: Vec<_> = logs
+                .iter()
+                .filter(|log| Arc::ptr_eq(&log.directory, directory))
+                .collect();
+            if !logs.is_empty() {
+                result = delete_in(directory, &logs, delay_ms).and(result);
+            }
+        }
+        result
     }
 
     fn purge(&self, now: Mono) {

@@ -51,13 +51,15 @@ impl<S: LogStore> Broker<S> {
         let mut table = PartitionTable::clone(&self.partitions.load());
         // Folders of topics wait as long as the broker's setting says, whatever the topic's own was.
         let delay_ms = self.settings.effective(image).number("log.segment.delete.delay.ms");
+        let mut removed_logs = Vec::with_capacity(changes.removed.len());
         for removed in &changes.removed {
             if let Some(Hosted::Online(partition)) = table.remove(&removed.topic, removed.topic_id, removed.partition) {
                 partition.close();
-                if let Err(error) = self.store.delete(partition.log(), delay_ms) {
-                    error!(topic = %removed.topic, partition = %removed.partition, %error, "deleting a replica failed");
-                }
+                removed_logs.push(Arc::clone(partition.log()));
             }
+        }
+        if let Err(error) = self.store.delete(&removed_logs, delay_ms) {
+            error!(replicas = removed_logs.len(), %error, "deleting replicas failed");
         }
         let mut counts = self.directory_counts(&table);
         for replica in changes.leaders.iter().chain(&changes.followers) {

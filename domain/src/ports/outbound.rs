@@ -222,7 +222,7 @@ pub trait LogStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<OpenedLog<Self::Log>>, StorageError>;
 
-    /// Makes an empty log in a directory.
+    /// Makes an empty log in a directory. It survives a power failure once something in it does.
     fn create(
         &self,
         directory: DirectoryId,
@@ -232,9 +232,9 @@ pub trait LogStore: Send + Sync + 'static {
         config: Arc<LogConfig>,
     ) -> Result<OpenedLog<Self::Log>, StorageError>;
 
-    /// Takes a log out of its directory at once (by renaming its folder, as Kafka, to `.<id>-delete`); its files are
-    /// removed by [`LogStore::purge`] after the delay.
-    fn delete(&self, log: &Self::Log, delay_ms: i64) -> Result<(), StorageError>;
+    /// Takes logs out of their directories at once (by renaming their folders, as Kafka, to `.<id>-delete`); the files are
+    /// removed by [`LogStore::purge`] after the delay. Directories that are offline are passed over.
+    fn delete(&self, logs: &[Arc<Self::Log>], delay_ms: i64) -> Result<(), StorageError>;
 
     /// Removes files that have waited for as long as they must since a call of this saw them first.
     fn purge(&self, now: Mono);

@@ -190,13 +190,18 @@ impl Index {
         Ok(self.handle(log_id))
     }
 
-    /// Forgets the log of a folder.
-    pub(crate) fn delete_log(&self, folder: &str, log: &LogIndex) -> Result<(), IndexError> {
+    /// Forgets the logs of some folders, with one synced write.
+    pub(crate) fn delete_logs<'a>(
+        &self,
+        logs: impl IntoIterator<Item = (&'a str, &'a LogIndex)>,
+    ) -> Result<(), IndexError> {
         let _guard = self.shared.writing.lock();
-        log.forget_pending();
         let mut batch = WriteBatch::default();
-        batch.delete_cf(self.shared.database.family(LOGS)?, folder);
-        self.shared.delete_log(&mut batch, log.log_id())?;
+        for (folder, log) in logs {
+            log.forget_pending();
+            batch.delete_cf(self.shared.database.family(LOGS)?, folder);
+            self.shared.delete_log(&mut batch, log.log_id())?;
+        }
         self.shared.database.write(batch, true)
     }
 
@@ -219,7 +224,7 @@ impl Index {
     pub(crate) fn delete_folder(&self, folder: &str) -> Result<(), IndexError> {
         let value = self.shared.database.get(LOGS, folder.as_bytes())?;
         match value.and_then(|value| Fields(&value).u64()) {
-            Some(log_id) => self.delete_log(folder, &self.handle(log_id)),
+            Some(log_id) => self.delete_logs([(folder, &self.handle(log_id))]),
             None => Ok(()),
         }
     }

@@ -59,7 +59,7 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     }
     fixture.log.advance_log_start(Offset(9)).unwrap();
     fixture.checkpoint();
-    fixture.store().delete(&fixture.log, 1000).unwrap();
+    fixture.store().delete(&[Arc::clone(&fixture.log)], 1000).unwrap();
     assert!(!fixture.folder().exists());
     let deleted = || {
         let names = fs::read_dir(fixture.path())
@@ -92,6 +92,40 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     fixture.store().purge(Mono(0).plus_ms(1000));
     assert_eq!(deleted(), 0);
     assert!(fixture.folder().exists());
+}
+
+#[test]
+fn many_logs_are_deleted_at_once_and_others_keep_what_is_known_of_them() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let store = Store::open(&store_config(paths.clone())).unwrap();
+    let create = |number: i32| {
+        let directory = directory_id(number as u128 % 2);
+        let opened = store.create(directory, "many", TOPIC_ID, PartitionId(number), Arc::new(small()));
+        let OpenedLog { log, mut state, .. } = opened.unwrap();
+        append(&log, &mut state, &[(1, "a"), (2, "b")], 0);
+        append(&log, &mut state, &[(3, "c")], 0);
+        log.advance_log_start(Offset(1)).unwrap();
+        log
+    };
+    let logs: Vec<_> = (0..10).map(create).collect();
+    store.delete(&logs[1..], 0).unwrap();
+    for (number, path) in paths.iter().enumerate() {
+        let starts = fs::read_to_string(path.join("log-start-offset-checkpoint")).unwrap();
+        let expected = if number == 0 { "0\n1\nmany 0 1\n" } else { "0\n0\n" };
+        assert_eq!(starts, expected);
+        store.purge(Mono(0));
+        let folders = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+        let folders: Vec<_> = folders
+            .filter(|name| name.to_string_lossy().starts_with("many"))
+            .collect();
+        assert_eq!(folders.len(), 1 - number, "{folders:?}");
+    }
+    drop((store, logs));
+    let store = Store::open(&store_config(paths)).unwrap();
+    let opened = open_all(&store, &small());
+    assert_eq!(opened.len(), 1);
+    assert_eq!(opened[0].log.log_start_offset(), Offset(1));
 }
 
 #[test]
