@@ -41,13 +41,19 @@ impl<S: LogStore> Sources<S> {
             "The broker's state: 1 starting, 2 recovery, 3 running.",
         )
         .sample(&[], f64::from(state_number(*state.borrow())));
-        let offline = self.broker.offline_directories().len();
+        let offline = *self.broker.failed_directories().borrow();
         gauge(
             out,
             "kafka_log_logmanager_offlinelogdirectorycount",
             "Log directories that failed.",
         )
         .sample(&[], offline as f64);
+        gauge(
+            out,
+            "kafka_server_assignmentsmanager_queuedreplicatodirassignments",
+            "Replicas whose log directory the controller does not know yet.",
+        )
+        .sample(&[], self.broker.queued_assignments() as f64);
         let (replicas, totals) = self.broker.replica_facts();
         traffic(out, &replicas, totals);
         let replicas: Vec<Replica<'_>> = replicas.iter().map(|facts| Replica::new(facts, &image)).collect();

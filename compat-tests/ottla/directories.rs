@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use ottla_compat_tests::node::{Node, Options, Target};
+use ottla_compat_tests::metrics::{sample, scrape};
+use ottla_compat_tests::node::{Node, Options, Target, free_ports};
 use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::records::{Batch, Record};
 use ottla_compat_tests::requests::{Topic, at, create_topic, fetch, list_offsets, produce};
@@ -16,11 +17,16 @@ const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const MIB: u64 = 1 << 20;
 
 fn start(log_dirs: usize) -> Node {
+    start_with(log_dirs, "ottla.http.listener=")
+}
+
+fn start_with(log_dirs: usize, property: &str) -> Node {
     let options = Options {
         log_dirs,
         ..Options::with(&[
             "log.flush.offset.checkpoint.interval.ms=100",
             "log.initial.task.delay.ms=10",
+            property,
         ])
     };
     Node::formatted(Target::Ottla, options)
@@ -135,11 +141,14 @@ fn read(connection: &mut Connection, topic: &Topic, partition: i32, offset: i64)
 
 #[test]
 fn a_full_disk_takes_only_its_directory_offline_and_loses_nothing() {
-    let mut node = start(2);
+    let [port] = free_ports();
+    let mut node = start_with(2, &format!("ottla.http.listener=127.0.0.1:{port}"));
+    let failed = || sample(&scrape(port), "kafka_log_logmanager_offlinelogdirectorycount");
     let dir = node.log_dirs().remove(1);
     let disk = SmallDisk::mount(&dir, 16 * MIB);
     node.within = disk.enter();
     node.launch();
+    assert_eq!(failed(), Some(0.0));
     let mut connection = Connection::open(node.socket()).unwrap();
     let topic = create_topic(&mut connection, "t", 2, &[]);
     let first = node.log_dirs().remove(0);
@@ -163,6 +172,7 @@ fn a_full_disk_takes_only_its_directory_offline_and_loses_nothing() {
         },
         || "not offline".into(),
     );
+    wait_for(|| (failed() == Some(1.0)).then_some(()), || "not counted".into());
     for number in 0..3 {
         assert_eq!(send(&mut connection, &topic, 1 - small, number), (0, number as i64));
     }

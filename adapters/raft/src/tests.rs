@@ -168,9 +168,7 @@ impl Node {
     }
 
     async fn hear(&mut self) {
-        let event = timeout(PATIENCE, self.events.recv())
-            .await
-            .expect("an event in time");
+        let event = timeout(PATIENCE, self.events.recv()).await.expect("an event in time");
         match event.expect("the replica runs") {
             MetadataEvent::Snapshot {
                 end_offset, records, ..
@@ -372,10 +370,7 @@ async fn a_failed_write_ends_the_replica_and_commits_nothing() {
     node.append(epoch, "a").await;
     disk.fail();
     node.handle.append(epoch, vec![feature("b")]).unwrap();
-    let stopped = timeout(PATIENCE, &mut node.running.stopped)
-        .await
-        .unwrap()
-        .unwrap();
+    let stopped = timeout(PATIENCE, &mut node.running.stopped).await.unwrap().unwrap();
     assert!(matches!(stopped.result, Err(RaftError::Storage(_))));
     assert!(node.handle.append(epoch, vec![feature("c")]).is_err());
     assert!(node.handle.describe_quorum().await.is_none());

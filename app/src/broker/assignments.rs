@@ -66,12 +66,17 @@ impl Assignments {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+    fn count(&self) -> usize {
+        self.waiting.lock().len()
     }
 }
 
 impl<S: LogStore> Broker<S> {
+    /// How many replicas wait for the controller to take note of their directories.
+    pub fn queued_assignments(&self) -> usize {
+        self.assignments.count()
+    }
+
     /// Sends assignments as they come up, again and again until the controller takes them. Runs until the task is dropped.
     pub async fn assign_directories<C: ControllerApi>(
         self: Arc<Self>,
@@ -81,7 +86,7 @@ impl<S: LogStore> Broker<S> {
     ) {
         let mut pause = GATHERING;
         loop {
-            if self.assignments.is_empty() {
+            if self.assignments.count() == 0 {
                 self.assignments.changed.notified().await;
             }
             tokio::time::sleep(pause).await;
@@ -156,6 +161,6 @@ mod tests {
         assert_eq!(*assignments.waiting.lock(), expected);
         // Replicas that are gone from the metadata are forgotten.
         assert_eq!(assignments.take(BrokerId(1), &MetadataImage::default()), []);
-        assert!(assignments.is_empty());
+        assert_eq!(assignments.count(), 0);
     }
 }
