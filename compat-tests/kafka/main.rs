@@ -10,6 +10,7 @@ mod dump_log;
 mod kcat;
 mod librdkafka;
 mod lifecycle;
+mod limits;
 mod log;
 mod tools;
 mod topics;
@@ -25,6 +26,7 @@ fn main() {
         ("librdkafka", librdkafka::CASES),
         ("dump-log", dump_log::CASES),
         ("lifecycle", lifecycle::CASES),
+        ("limits", limits::CASES),
     ];
     families.extend(wire::FAMILIES);
     families.extend(log::FAMILIES);
