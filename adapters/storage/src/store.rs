@@ -400,7 +400,8 @@ impl LogStore for Store {
 
     fn checkpoint(&self, high_watermarks: &[(Arc<Log>, Offset)]) -> Result<(), StorageError> {
         let mut result = Ok(());
-        for directory in self.online() {
+        let directories = self.log_slots().filter_map(|slot| slot.directory.as_ref());
+        for directory in directories.filter(|directory| directory.health.check().is_ok()) {
             let logs = high_watermarks
                 .iter()
                 .filter(|(log, _)| Arc::ptr_eq(&log.directory, directory));

@@ -77,6 +77,20 @@ fn a_failed_sync_is_not_tried_again() {
 }
 
 #[test]
+fn a_directory_that_goes_away_is_noticed_without_traffic() {
+    let (root, store) = two_directories();
+    let logs = [(create(&store, 0, "t").log, Offset(0))];
+    store.checkpoint(&logs).unwrap();
+    store.checkpoint(&logs).unwrap();
+    for number in 0..2 {
+        let path = root.path().join(format!("data{number}"));
+        fs::rename(&path, root.path().join(format!("away{number}"))).unwrap();
+    }
+    assert!(is_offline(store.checkpoint(&logs)));
+    assert!(store.directories().iter().all(|facts| facts.offline.is_some()));
+}
+
+#[test]
 fn a_directory_that_cannot_be_opened_is_offline_from_the_start() {
     let root = tempfile::tempdir().unwrap();
     let paths = vec![format(root.path(), 0), format(root.path(), 1)];
