@@ -6,6 +6,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 use ottla_compat_tests::scenario::{self, Case, SharedNodes};
 
+mod clients;
 mod dump_log;
 mod kcat;
 mod librdkafka;
@@ -30,7 +31,7 @@ fn main() {
     ];
     families.extend(wire::FAMILIES);
     families.extend(log::FAMILIES);
-    let trials: Vec<_> = families
+    let mut trials: Vec<_> = families
         .into_iter()
         .flat_map(|(family, cases)| {
             let nodes = nodes.clone();
@@ -44,6 +45,7 @@ fn main() {
             })
         })
         .collect();
+    trials.push(clients::trial());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The exit below runs no destructors: end what was started here.
     drop(nodes);

@@ -5,7 +5,7 @@
 
 pub mod metrics;
 pub mod node;
-mod process;
+pub mod process;
 pub mod raw;
 pub mod records;
 pub mod requests;

@@ -46,19 +46,24 @@ pub fn create_topic(on: &mut Connection, name: &str, partitions: i32, configs: &
         name: name.to_owned(),
         id: created.topic_id,
     };
+    wait_led(on, &topic, partitions);
+    topic
+}
+
+/// Waits until all of a topic's partitions are led.
+pub fn wait_led(on: &mut Connection, topic: &Topic, partitions: i32) {
     let all: Vec<_> = (0..partitions).map(|partition| (partition, -1)).collect();
     wait_for(
         || {
-            let answer = on.call(7, &list_offsets(&topic, &all)).unwrap();
+            let answer = on.call(7, &list_offsets(topic, &all)).unwrap();
             answer.topics[0]
                 .partitions
                 .iter()
                 .all(|partition| partition.error_code == 0)
                 .then_some(())
         },
-        || format!("{name} has no leader"),
+        || format!("{} has no leader", topic.name),
     );
-    topic
 }
 
 /// Produces to a partition, which must succeed; returns the base offset.

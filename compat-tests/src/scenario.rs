@@ -48,9 +48,19 @@ pub struct SharedNodes {
     right: OnceLock<Node>,
 }
 
-/// Runs a scenario on Apache Kafka and on Ottla and compares. The environment variable `OTTLA_COMPAT_TARGET` changes
+/// What to run on: Apache Kafka and Ottla, which must be alike. The environment variable `OTTLA_COMPAT_TARGET` changes
 /// that: `apache` compares two Apache Kafkas, which shows that a scenario tests Kafka and nothing that is left to chance;
-/// `ottla` runs on Ottla alone and prints what the scenario saw.
+/// `ottla` runs on Ottla alone.
+pub fn targets() -> Vec<Target> {
+    match std::env::var("OTTLA_COMPAT_TARGET").as_deref() {
+        Err(_) => vec![Target::Apache, Target::Ottla],
+        Ok("apache") => vec![Target::Apache, Target::Apache],
+        Ok("ottla") => vec![Target::Ottla],
+        Ok(other) => panic!("OTTLA_COMPAT_TARGET is {other}, not apache or ottla"),
+    }
+}
+
+/// Runs a scenario on the [`targets`] and compares, or prints what it saw on the only one.
 pub fn run(nodes: &SharedNodes, case: &Case) {
     let on = |target, shared| {
         let mut session = Session {
@@ -68,13 +78,11 @@ pub fn run(nodes: &SharedNodes, case: &Case) {
         }
         session.transcript.text().to_string()
     };
-    let right = match std::env::var("OTTLA_COMPAT_TARGET").as_deref() {
-        Err(_) => Target::Ottla,
-        Ok("apache") => Target::Apache,
-        Ok("ottla") => return println!("{}", on(Target::Ottla, &nodes.right)),
-        Ok(other) => panic!("OTTLA_COMPAT_TARGET is {other}, not apache or ottla"),
+    let (left, right) = match targets()[..] {
+        [left, right] => (left, right),
+        _ => return println!("{}", on(Target::Ottla, &nodes.right)),
     };
-    let expected = on(Target::Apache, &nodes.left);
+    let expected = on(left, &nodes.left);
     if std::env::var_os("OTTLA_COMPAT_SHOW").is_some() {
         println!("{expected}");
     }

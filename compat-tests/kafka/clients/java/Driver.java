@@ -217,6 +217,8 @@ public final class Driver {
         config.put("auto.offset.reset", "none");
         config.put("fetch.max.bytes", maxBytes);
         config.put("max.partition.fetch.bytes", maxBytes);
+        // A fetch that waits at the broker holds up the next one.
+        config.put("fetch.max.wait.ms", 20);
         config.put("default.api.timeout.ms", (int) LIMIT_MS);
         return new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }

@@ -1,0 +1,92 @@
+//! Tables of cells, compared and printed.
+use std::fmt::{self, Display, Formatter};
+
+use super::outcome::{Cell, Stop};
+
+/// Cells by row and column, in the order in which they were put in.
+#[derive(Default)]
+pub struct Table {
+    title: &'static str,
+    cells: Vec<(String, String, Cell)>,
+}
+
+impl Table {
+    pub fn new(title: &'static str) -> Self {
+        Self {
+            title,
+            cells: Vec::new(),
+        }
+    }
+
+    pub fn put(&mut self, row: &str, column: &str, cell: Cell) {
+        self.cells.push((row.to_string(), column.to_string(), cell));
+    }
+
+    fn get(&self, row: &str, column: &str) -> Option<&Cell> {
+        let found = self.cells.iter().find(|cell| cell.0 == row && cell.1 == column);
+        found.map(|(.., cell)| cell)
+    }
+
+    /// How many cells passed.
+    pub fn passed(&self) -> usize {
+        self.cells.iter().filter(|(.., cell)| cell.outcome.is_ok()).count()
+    }
+
+    /// One line for each cell that is not as in the table of Apache Kafka.
+    pub fn differences(&self, apache: &Self) -> Vec<String> {
+        let differs = |(row, column, ours): &(String, String, Cell)| {
+            let theirs = apache.get(row, column)?;
+            (ours.essence() != theirs.essence())
+                .then(|| format!("{row}, {column}: {ours:?}, on Apache Kafka {theirs:?}"))
+        };
+        self.cells.iter().filter_map(differs).collect()
+    }
+
+    fn names(&self, of: fn(&(String, String, Cell)) -> &String) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.cells.iter().map(of) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let (rows, columns) = (self.names(|cell| &cell.0), self.names(|cell| &cell.1));
+        let first = rows
+            .iter()
+            .map(|row| row.len())
+            .max()
+            .unwrap_or(0)
+            .max(self.title.len());
+        write!(f, "{:first$}", self.title)?;
+        for column in &columns {
+            write!(f, " {column}")?;
+        }
+        for row in &rows {
+            write!(f, "\n{row:first$}")?;
+            for column in &columns {
+                let mark = match self.get(row, column).map(|cell| &cell.outcome) {
+                    None => "",
+                    Some(Ok(())) => "ok",
+                    Some(Err(Stop::Unsupported(_))) => "-",
+                    Some(Err(Stop::Failed { .. })) => "FAILED",
+                };
+                write!(f, " {mark:width$}", width = column.len())?;
+            }
+        }
+        writeln!(f, "\n{} of {} cells pass", self.passed(), self.cells.len())?;
+        for (row, column, cell) in &self.cells {
+            match &cell.outcome {
+                Ok(()) if cell.note.is_empty() => (),
+                Ok(()) => writeln!(f, "{column}, {row}: {}", cell.note)?,
+                Err(Stop::Unsupported(why)) => writeln!(f, "- {column}, {row}: {why}")?,
+                Err(Stop::Failed { code, what }) => writeln!(f, "FAILED {column}, {row}: {code} {what}")?,
+            }
+        }
+        Ok(())
+    }
+}
