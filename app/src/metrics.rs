@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::records::PartitionRecord;
-use ottla_domain::ports::outbound::LogStore;
+use ottla_domain::ports::outbound::{DirectoryFacts, LogStore};
 use ottla_observability::metrics::{Exposition, Kind, Samples};
 use tokio::sync::watch;
 
@@ -41,13 +41,7 @@ impl<S: LogStore> Sources<S> {
             "The broker's state: 1 starting, 2 recovery, 3 running.",
         )
         .sample(&[], f64::from(state_number(*state.borrow())));
-        let offline = *self.broker.failed_directories().borrow();
-        gauge(
-            out,
-            "kafka_log_logmanager_offlinelogdirectorycount",
-            "Log directories that failed.",
-        )
-        .sample(&[], offline as f64);
+        directories(out, &self.broker.directories());
         gauge(
             out,
             "kafka_server_assignmentsmanager_queuedreplicatodirassignments",
@@ -60,6 +54,43 @@ impl<S: LogStore> Sources<S> {
         replica_manager(out, &replicas, self.broker.offline_replica_count());
         if self.of_partitions {
             partitions(out, &replicas, self.broker.id);
+        }
+    }
+}
+
+fn directories(out: &mut Exposition, all: &[DirectoryFacts]) {
+    let offline = all.iter().filter(|directory| directory.offline.is_some()).count();
+    gauge(
+        out,
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "Log directories that failed.",
+    )
+    .sample(&[], offline as f64);
+    type Value = fn(&DirectoryFacts) -> f64;
+    let of_each: [(&str, &str, &str, Value); 3] = [
+        (
+            "kafka_log_logmanager_logdirectoryoffline",
+            "logdirectory",
+            "1 when the log directory failed.",
+            |directory| f64::from(u8::from(directory.offline.is_some())),
+        ),
+        (
+            "ottla_storage_directory_total_bytes",
+            "directory",
+            "The size of a log directory's file system.",
+            |directory| directory.total_bytes as f64,
+        ),
+        (
+            "ottla_storage_directory_usable_bytes",
+            "directory",
+            "What is left of a log directory's file system.",
+            |directory| directory.usable_bytes as f64,
+        ),
+    ];
+    for (name, label, help, value) in of_each {
+        let mut samples = gauge(out, name, help);
+        for directory in all {
+            samples.sample(&[(label, &directory.path)], value(directory));
         }
     }
 }

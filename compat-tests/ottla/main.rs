@@ -5,6 +5,7 @@ mod directories;
 mod fsync;
 mod index;
 mod preallocate;
+mod prometheus;
 mod restarts;
 
 use std::fs;

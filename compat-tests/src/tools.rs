@@ -93,6 +93,7 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 fn hint(program: &str) -> &'static str {
     match program {
         "kcat" => " (install kcat; Debian: apt-get install kcat)",
+        "promtool" => " (install Prometheus; Debian: apt-get install prometheus)",
         "java" => " (install Java 17; Debian: apt-get install openjdk-17-jdk-headless)",
         _ => "",
     }

@@ -151,6 +151,11 @@ impl<S: LogStore> Broker<S> {
         self.offline.load().to_vec()
     }
 
+    /// The log directories.
+    pub fn directories(&self) -> Vec<DirectoryFacts> {
+        self.store.directories()
+    }
+
     /// The log directories and what lies in them. Blocks on the disk.
     pub fn log_directories(&self) -> Vec<LogDirectory> {
         let mut replicas: HashMap<DirectoryId, Vec<ReplicaOnDisk>> = HashMap::new();
