@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use ottla_compat_tests::node::Node;
 use ottla_compat_tests::raw::Connection;
@@ -73,6 +74,7 @@ impl Bench {
     pub fn run(&mut self, name: &str, case: impl FnOnce(&mut Self) -> Checked) -> Cell {
         self.topic = format!("{}-{name}", self.family);
         self.note.clear();
+        let begin = Instant::now();
         if !self.driver.is_alive() {
             self.driver = Driver::start(&self.family, &self.address.to_string());
             self.starts += 1;
@@ -84,6 +86,7 @@ impl Bench {
         Cell {
             outcome,
             note: std::mem::take(&mut self.note),
+            took: begin.elapsed(),
         }
     }
 

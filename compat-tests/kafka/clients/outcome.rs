@@ -1,5 +1,6 @@
 //! How a case ended.
 use std::fmt::Display;
+use std::time::Duration;
 
 /// What a case ends with when it does not pass.
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ pub struct Cell {
     pub outcome: Checked,
     /// How the library behaved, where more than one way is right.
     pub note: String,
+    pub took: Duration,
 }
 
 impl Cell {

@@ -1,7 +1,11 @@
 //! Tables of cells, compared and printed.
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use super::outcome::{Cell, Stop};
+
+/// Cells that take longer are named, for whoever looks for the time that the tests take.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Cells by row and column, in the order in which they were put in.
 #[derive(Default)]
@@ -80,6 +84,9 @@ impl Display for Table {
         }
         writeln!(f, "\n{} of {} cells pass", self.passed(), self.cells.len())?;
         for (row, column, cell) in &self.cells {
+            if cell.took > SLOW {
+                writeln!(f, "{column}, {row}: took {:.0?}", cell.took)?;
+            }
             match &cell.outcome {
                 Ok(()) if cell.note.is_empty() => (),
                 Ok(()) => writeln!(f, "{column}, {row}: {}", cell.note)?,
