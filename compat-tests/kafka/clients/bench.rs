@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::data::{Expected, Record};
 use super::driver::Driver;
-use super::outcome::{Cell, Checked, ensure, failed};
+use super::outcome::{Cell, Checked, Stop, ensure, failed};
 
 /// How to produce; the rest is as most cases want it.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,8 @@ pub type Written = BTreeMap<(String, i32), Vec<Expected>>;
 
 pub struct Bench {
     pub family: String,
-    /// Name for the topic of the case.
+    /// The case that runs, and the name for its topic.
+    case: String,
     pub topic: String,
     /// Goes into the cell.
     pub note: String,
@@ -50,6 +51,8 @@ pub struct Bench {
     /// Counts the times that the driver had to be started.
     pub starts: usize,
     reads: bool,
+    /// Cases whose records it cannot read, and why.
+    cannot_read: BTreeMap<String, String>,
     address: SocketAddr,
 }
 
@@ -57,21 +60,26 @@ impl Bench {
     pub fn start(family: &str, node: &Node) -> Self {
         let mut bench = Self {
             family: family.to_string(),
+            case: String::new(),
             topic: String::new(),
             note: String::new(),
             driver: Driver::start(family, &node.bootstrap()),
             written: Written::new(),
             starts: 1,
             reads: true,
+            cannot_read: BTreeMap::new(),
             address: node.socket(),
         };
-        let hello = bench.ask(json!({ "op": "hello" }));
-        bench.reads = hello.is_ok_and(|hello| hello["reads"] != false);
+        if let Ok(hello) = bench.ask(json!({ "op": "hello" })) {
+            bench.reads = hello["reads"] != false;
+            bench.cannot_read = serde_json::from_value(hello["cannot_read"].clone()).unwrap_or_default();
+        }
         bench
     }
 
     /// Runs a case and tells how it ended.
     pub fn run(&mut self, name: &str, case: impl FnOnce(&mut Self) -> Checked) -> Cell {
+        self.case = name.to_string();
         self.topic = format!("{}-{name}", self.family);
         self.note.clear();
         let begin = Instant::now();
@@ -90,9 +98,12 @@ impl Bench {
         }
     }
 
-    /// Whether the family can read without groups.
-    pub fn reads(&self) -> bool {
-        self.reads
+    /// Whether the family reads without groups; an error if it does, but not what this case wrote.
+    pub fn reads(&self) -> Checked<bool> {
+        match self.cannot_read.get(&self.case) {
+            Some(why) if self.reads => Err(Stop::Unsupported(why.clone())),
+            _ => Ok(self.reads),
+        }
     }
 
     pub fn connect(&self) -> Connection {
@@ -134,10 +145,24 @@ impl Bench {
             .get(&(topic.name.clone(), partition))
             .cloned()
             .unwrap_or_default();
-        if !self.reads {
+        if !self.reads()? {
             return Ok(());
         }
         self.read(&topic.name, partition, &expected)
+    }
+
+    /// Lets the family read all that another one wrote.
+    pub fn read_all(&mut self, writer: &str, written: &Written) -> Checked {
+        for ((topic, partition), records) in written {
+            let case = topic.strip_prefix(writer).and_then(|rest| rest.strip_prefix('-'));
+            match case.and_then(|case| self.cannot_read.get(case)) {
+                Some(why) => self
+                    .note
+                    .push_str(&format!("not {}: {why}; ", case.unwrap_or_default())),
+                None => self.read(topic, *partition, records)?,
+            }
+        }
+        Ok(())
     }
 
     /// Lets the family read these records from the beginning of a partition.

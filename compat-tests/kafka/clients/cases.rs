@@ -160,7 +160,7 @@ fn with_headers(headers: &[(&str, Data)]) -> Record {
 
 fn headers(b: &mut Bench) -> Checked {
     let several: Vec<_> = (0..40)
-        .map(|n| (format!("name {n}"), Data::text(n.to_string())))
+        .map(|n| (format!("name {n:02}"), Data::text(n.to_string())))
         .collect();
     let mut many = with_headers(&[]);
     many.headers = several;
@@ -247,7 +247,7 @@ fn append_time(b: &mut Bench) -> Checked {
     ensure(stored.iter().all(|batch| batch.log_append_time), || {
         format!("{reply}, stored {stored:?}")
     })?;
-    if !b.reads() {
+    if !b.reads()? {
         return Ok(());
     }
     let reply = b.ask(bench::fetch(&topic.name, 0, 0, 3))?;
@@ -325,7 +325,7 @@ fn offsets(b: &mut Bench) -> Checked {
         .with_timeout_ms(10_000);
     b.connect().call(2, &request).unwrap();
     ends(b, 3, 7)?;
-    if !b.reads() {
+    if !b.reads()? {
         return Ok(());
     }
     let reply = b.ask(bench::fetch(&topic.name, 0, 3, 4))?;

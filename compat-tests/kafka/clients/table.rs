@@ -7,17 +7,18 @@ use super::outcome::{Cell, Stop};
 /// Cells that take longer are named, for whoever looks for the time that the tests take.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// Cells by row and column, in the order in which they were put in.
-#[derive(Default)]
+/// Cells by row and column.
 pub struct Table {
     title: &'static str,
+    columns: Vec<String>,
     cells: Vec<(String, String, Cell)>,
 }
 
 impl Table {
-    pub fn new(title: &'static str) -> Self {
+    pub fn new(title: &'static str, columns: &[&str]) -> Self {
         Self {
             title,
+            columns: columns.iter().map(|name| name.to_string()).collect(),
             cells: Vec::new(),
         }
     }
@@ -46,20 +47,16 @@ impl Table {
         self.cells.iter().filter_map(differs).collect()
     }
 
-    fn names(&self, of: fn(&(String, String, Cell)) -> &String) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for name in self.cells.iter().map(of) {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
-        names
+    fn rows(&self) -> Vec<&str> {
+        let mut rows: Vec<_> = self.cells.iter().map(|(row, ..)| row.as_str()).collect();
+        rows.dedup();
+        rows
     }
 }
 
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let (rows, columns) = (self.names(|cell| &cell.0), self.names(|cell| &cell.1));
+        let rows = self.rows();
         let first = rows
             .iter()
             .map(|row| row.len())
@@ -67,12 +64,12 @@ impl Display for Table {
             .unwrap_or(0)
             .max(self.title.len());
         write!(f, "{:first$}", self.title)?;
-        for column in &columns {
+        for column in &self.columns {
             write!(f, " {column}")?;
         }
         for row in &rows {
             write!(f, "\n{row:first$}")?;
-            for column in &columns {
+            for column in &self.columns {
                 let mark = match self.get(row, column).map(|cell| &cell.outcome) {
                     None => "",
                     Some(Ok(())) => "ok",
@@ -85,13 +82,13 @@ impl Display for Table {
         writeln!(f, "\n{} of {} cells pass", self.passed(), self.cells.len())?;
         for (row, column, cell) in &self.cells {
             if cell.took > SLOW {
-                writeln!(f, "{column}, {row}: took {:.0?}", cell.took)?;
+                writeln!(f, "{row}, {column}: took {:.0?}", cell.took)?;
             }
             match &cell.outcome {
                 Ok(()) if cell.note.is_empty() => (),
-                Ok(()) => writeln!(f, "{column}, {row}: {}", cell.note)?,
-                Err(Stop::Unsupported(why)) => writeln!(f, "- {column}, {row}: {why}")?,
-                Err(Stop::Failed { code, what }) => writeln!(f, "FAILED {column}, {row}: {code} {what}")?,
+                Ok(()) => writeln!(f, "{row}, {column}: {}", cell.note)?,
+                Err(Stop::Unsupported(why)) => writeln!(f, "- {row}, {column}: {why}")?,
+                Err(Stop::Failed { code, what }) => writeln!(f, "FAILED {row}, {column}: {code} {what}")?,
             }
         }
         Ok(())
