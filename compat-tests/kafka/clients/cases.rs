@@ -1,4 +1,6 @@
 //! The cases: what is asked of every family.
+use std::collections::HashMap;
+
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -67,6 +69,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("grow", grow),
     ("delete", delete),
     ("deleted-while-read", deleted_while_read),
+    ("made-anew", made_anew),
 ];
 
 /// The case that goes on after the restart with [`after_restart`].
@@ -130,9 +133,15 @@ fn idempotent(b: &mut Bench) -> Checked {
     for _ in 0..3 {
         b.produce(&topic, 0, batched, &Record::texts(300))?;
     }
-    let stored = batches(&mut b.connect(), &topic, 0);
-    ensure(stored.len() >= 13, || format!("stored {stored:?}"))?;
-    let mut next = std::collections::HashMap::new();
+    let stored = in_sequence(b, &topic)?;
+    ensure(stored >= 13, || format!("{stored} batches"))?;
+    b.read_back(&topic, 0)
+}
+
+/// Whether all batches have a producer's id and follow one another; returns how many there are.
+fn in_sequence(b: &mut Bench, topic: &Topic) -> Checked<usize> {
+    let stored = batches(&mut b.connect(), topic, 0);
+    let mut next = HashMap::new();
     for batch in &stored {
         let sequence = next.entry(batch.producer_id).or_insert(0);
         ensure(batch.producer_id >= 0 && batch.base_sequence == *sequence, || {
@@ -140,7 +149,7 @@ fn idempotent(b: &mut Bench) -> Checked {
         })?;
         *sequence += batch.count;
     }
-    b.read_back(&topic, 0)
+    Ok(stored.len())
 }
 
 fn round_trip(b: &mut Bench, records: &[Record]) -> Checked {
@@ -494,6 +503,24 @@ fn delete(b: &mut Bench) -> Checked {
     b.ask(bench::produce(&topic, 1, How::default(), &Record::texts(2)))?;
     let request = json!({ "op": "delete_topic", "topic": topic.name });
     b.ask(request.clone())?;
+    gone(b, &topic);
+    b.note = refusal(b.ask(request))?;
+    Ok(())
+}
+
+/// Deletes a topic, without the family's help.
+fn remove(b: &mut Bench, topic: &Topic) -> Checked {
+    let named = DeleteTopicState::default().with_name(Some(topic_name(&topic.name)));
+    let request = DeleteTopicsRequest::default()
+        .with_topics(vec![named])
+        .with_timeout_ms(10_000);
+    let deleted = b.connect().call(6, &request).unwrap();
+    ensure(deleted.responses[0].error_code == 0, || format!("{deleted:?}"))?;
+    gone(b, topic);
+    Ok(())
+}
+
+fn gone(b: &mut Bench, topic: &Topic) {
     let mut connection = b.connect();
     wait_for(
         || {
@@ -502,8 +529,6 @@ fn delete(b: &mut Bench) -> Checked {
         },
         || format!("{} is still there", topic.name),
     );
-    b.note = refusal(b.ask(request))?;
-    Ok(())
 }
 
 fn deleted_while_read(b: &mut Bench) -> Checked {
@@ -516,13 +541,7 @@ fn deleted_while_read(b: &mut Bench) -> Checked {
         "offset": 0,
         "timeout_ms": 4000,
     }))?;
-    let request = DeleteTopicsRequest::default()
-        .with_topics(vec![
-            DeleteTopicState::default().with_name(Some(topic_name(&topic.name))),
-        ])
-        .with_timeout_ms(10_000);
-    let deleted = b.connect().call(6, &request).unwrap();
-    ensure(deleted.responses[0].error_code == 0, || format!("{deleted:?}"))?;
+    remove(b, &topic)?;
     let reply = b.driver.reply()?;
     b.note = ending(&reply);
     ensure(reply["records"] == 5, || format!("read {reply}"))?;
@@ -532,10 +551,30 @@ fn deleted_while_read(b: &mut Bench) -> Checked {
     b.read_back(&topic, 0)
 }
 
+/// The client knows a topic that is then deleted and made again, with another id.
+fn made_anew(b: &mut Bench) -> Checked {
+    let topic = b.create("", 1, &[]);
+    b.ask(bench::produce(&topic, 0, How::default(), &Record::texts(5)))?;
+    if b.reads()? {
+        b.ask(bench::fetch(&topic.name, 0, 0, 5))?;
+    }
+    remove(b, &topic)?;
+    let topic = b.create("", 1, &[]);
+    b.produce(&topic, 0, How::default(), &Record::texts(3))?;
+    b.read_back(&topic, 0)
+}
+
 /// What a client that will live through a restart does before it.
 pub fn before_restart(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
-    b.produce(&topic, 0, How::default(), &Record::texts(5))?;
+    let idempotent = How {
+        idempotent: true,
+        ..How::default()
+    };
+    match b.produce(&topic, 0, idempotent, &Record::texts(5)) {
+        Err(Stop::Unsupported(_)) => b.produce(&topic, 0, How::default(), &Record::texts(5))?,
+        outcome => outcome?,
+    }
     b.read_back(&topic, 0)
 }
 
@@ -545,8 +584,18 @@ pub fn after_restart(b: &mut Bench) -> Checked {
         name: b.topic.clone(),
         id: Default::default(),
     };
+    wait_led(&mut b.connect(), &topic, 1);
+    let idempotent = in_sequence(b, &topic).is_ok();
     for _ in 0..2 {
-        b.produce(&topic, 0, How::default(), &Record::texts(5))?;
+        let how = How {
+            idempotent,
+            ..How::default()
+        };
+        b.produce(&topic, 0, how, &Record::texts(5))?;
     }
+    if idempotent {
+        in_sequence(b, &topic)?;
+    }
+    count(b, &topic, 1)?;
     b.read_back(&topic, 0)
 }
