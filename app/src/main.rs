@@ -11,6 +11,7 @@ mod controller;
 mod format;
 mod lifecycle;
 mod limits;
+mod loggers;
 mod metadata;
 mod metrics;
 mod node;

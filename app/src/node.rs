@@ -385,6 +385,7 @@ impl Node {
             leader,
             raft: quorum.handle.clone(),
             cluster_id: cluster_id.as_str().into(),
+            levels: observability.levels.clone(),
             kraft_version,
         });
         let sources = Sources {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ottla_observability::health::Health;
 use ottla_observability::http::HttpServer;
+use ottla_observability::levels::Levels;
 use ottla_observability::logging::{Logging, LoggingError};
 use ottla_observability::maintain;
 use ottla_observability::metrics::{Metrics, MetricsError};
@@ -13,6 +14,15 @@ use tracing::{error, info, warn};
 
 use crate::config::NodeConfig;
 use crate::config::node::HttpListener;
+
+/// Who logs.
+const CRATES: [&str; 5] = [
+    "ottla",
+    "ottla_observability",
+    "ottla_raft",
+    "ottla_storage",
+    "ottla_wire",
+];
 
 /// Why the node cannot be observed as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +49,15 @@ pub struct Observability {
     pub metrics: Metrics,
     /// Says whether the node is ready.
     pub health: Arc<Health>,
+    /// What is logged.
+    pub levels: Levels,
     /// Where `/metrics` is, unless it is turned off.
     pub http_address: Option<SocketAddr>,
 }
 
 /// Sets up logging and metrics, tells what is odd about the configuration, and serves HTTP on the current runtime.
 pub fn start(config: &NodeConfig) -> Result<Observability, ObserveError> {
-    let logging = Logging::install(config.log_format, &config.log_level)?;
+    let logging = Logging::install(config.log_format, &config.log_level, &CRATES)?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -68,10 +80,12 @@ pub fn start(config: &NodeConfig) -> Result<Observability, ObserveError> {
             }
         });
     }
+    let levels = logging.levels.clone();
     tokio::spawn(maintain(metrics.clone(), logging));
     Ok(Observability {
         metrics,
         health,
+        levels,
         http_address,
     })
 }

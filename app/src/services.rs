@@ -11,6 +11,7 @@ use ottla_domain::ports::inbound::{ControllerApi, LogDirectory, ProducerIdApi, R
 use ottla_domain::ports::outbound::LogStore;
 use ottla_domain::raft::QuorumStatus;
 use ottla_domain::raft::messages::{ReplyResult, Request};
+use ottla_observability::levels::Levels;
 use ottla_raft::RaftHandle;
 use tokio::sync::watch;
 
@@ -39,6 +40,8 @@ pub struct Services<S: LogStore> {
     pub raft: RaftHandle,
     /// The cluster's id.
     pub cluster_id: Arc<str>,
+    /// What is logged.
+    pub levels: Levels,
     /// The level of `kraft.version`.
     pub kraft_version: i16,
 }

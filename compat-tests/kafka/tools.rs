@@ -117,6 +117,7 @@ pub const CASES: &[Case] = &[
         ],
     ),
     Case::code("configs-brokers", configs_brokers),
+    Case::code("configs-loggers", configs_loggers),
     Case::code("broker-api-versions", broker_api_versions),
     Case::code("metadata-quorum", metadata_quorum),
     Case::code("features", features),
@@ -144,6 +145,24 @@ fn configs_brokers(s: &mut Session) {
             "kafka-configs --bootstrap-controller $C --describe --broker-defaults",
             "kafka-configs --bootstrap-controller $C --alter --broker-defaults --add-config log.segment.bytes=10000000",
             "until segment.bytes kafka-configs --bootstrap-server $B --describe --broker-defaults",
+        ],
+    );
+}
+
+/// Each broker has loggers of its own but for the one above all.
+fn configs_loggers(s: &mut Session) {
+    let node = s.start(Default::default());
+    s.shell(
+        &node,
+        &[
+            "kafka-configs --bootstrap-server $B --alter --broker-logger 1 --add-config root=ERROR",
+            "only root= kafka-configs --bootstrap-server $B --describe --broker-logger 1",
+            "kafka-configs --bootstrap-server $B --alter --broker-logger 1 --add-config root=INFO",
+            "only root= kafka-configs --bootstrap-server $B --describe --broker-logger 1",
+            "kafka-configs --bootstrap-server $B --alter --broker-logger 1 --add-config root=LOUD",
+            "kafka-configs --bootstrap-server $B --alter --broker-logger 1 --add-config no.such.logger=INFO",
+            "kafka-configs --bootstrap-server $B --alter --broker-logger 1 --delete-config root",
+            "kafka-configs --bootstrap-server $B --describe --broker-logger 7",
         ],
     );
 }

@@ -132,6 +132,38 @@ fn deleted_records_stay_deleted() {
     tools::stop();
 }
 
+/// Loggers have names of our own: the targets that stand in the log.
+#[test]
+fn levels_of_loggers_change_while_the_node_runs() {
+    let node = start(&[]);
+    let bootstrap = node.bootstrap();
+    let configs = |args: &[&str]| {
+        let all = [&["--bootstrap-server", &bootstrap, "--broker-logger", "1"], args].concat();
+        tools::java("kafka-configs", &all).ok()
+    };
+    let is_debug = || node.log().contains("DEBUG ottla_wire::connection").then_some(());
+    // A produce that wants no answer and fails closes its connection.
+    let fail = || {
+        let mut connection = connect(&node);
+        let request = produce_request(0, &Batch::of(now_ms(), &["x"]));
+        connection.send(9, &request).unwrap();
+        assert!(connection.broker_count().is_err());
+    };
+    fail();
+    assert_eq!(is_debug(), None);
+    configs(&["--alter", "--add-config", "ottla_wire=DEBUG"]);
+    fail();
+    wait_for(is_debug, || "no line of the level that was set".into());
+    assert!(configs(&["--describe"]).contains("ottla_wire=DEBUG"));
+    configs(&["--alter", "--delete-config", "ottla_wire"]);
+    let described = configs(&["--describe"]);
+    assert!(
+        !described.contains("DEBUG") && described.contains("root=INFO"),
+        "{described}"
+    );
+    tools::stop();
+}
+
 /// Apache Kafka's second process becomes the controller before it sees the lock, and does not always end.
 #[test]
 fn a_second_process_on_a_directory_is_refused() {

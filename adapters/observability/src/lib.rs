@@ -5,6 +5,7 @@
 
 pub mod health;
 pub mod http;
+pub mod levels;
 pub mod logging;
 pub mod metrics;
 

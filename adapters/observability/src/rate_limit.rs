@@ -73,7 +73,7 @@ impl<S: Subscriber> Layer<S> for RateLimit {
 mod tests {
     use std::io::Write;
 
-    use tracing_subscriber::filter::EnvFilter;
+    use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
@@ -98,7 +98,7 @@ mod tests {
         let writer = lines.clone();
         let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry()
-            .with(EnvFilter::new("info"))
+            .with("info".parse::<Targets>().unwrap())
             .with(layer)
             .with(limit.clone());
         tracing::subscriber::with_default(subscriber, || {

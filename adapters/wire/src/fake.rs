@@ -1,6 +1,6 @@
 //! A node for tests, and a client to talk to it over a real socket.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use ottla_domain::metadata::config::effective::Properties;
 use ottla_domain::metadata::controller::brokers::supported_broker_features;
 use ottla_domain::metadata::controller::{Command, Controller, Settings};
 use ottla_domain::metadata::image::MetadataImage;
+use ottla_domain::metadata::loggers::LogLevel;
 use ottla_domain::metadata::records::{
     BrokerEndpoint, ControllerEndpoint, FeatureLevelRecord, MetadataRecord, PartitionRecord, RegisterBrokerRecord,
     RegisterControllerRecord, TopicRecord,
@@ -58,6 +59,7 @@ pub(crate) struct FakeNode {
     pub(crate) raft_requests: Mutex<Vec<Request>>,
     pub(crate) raft_replies: Mutex<Vec<ReplyResult>>,
     pub(crate) quorum: Mutex<Option<QuorumStatus>>,
+    loggers: Mutex<BTreeMap<String, LogLevel>>,
     properties: Properties,
 }
 
@@ -84,6 +86,7 @@ impl Default for FakeNode {
             raft_requests: Mutex::default(),
             raft_replies: Mutex::default(),
             quorum: Mutex::default(),
+            loggers: Mutex::new(BTreeMap::from([("root".to_owned(), LogLevel::Info)])),
             properties,
         }
     }
@@ -297,6 +300,18 @@ impl RaftApi for FakeNode {
 
     async fn describe_quorum(&self) -> Option<QuorumStatus> {
         self.quorum.lock().clone()
+    }
+}
+
+impl LoggerApi for FakeNode {
+    fn loggers(&self) -> BTreeMap<String, LogLevel> {
+        self.loggers.lock().clone()
+    }
+
+    fn set_log_level(&self, logger: &str, level: Option<LogLevel>) {
+        self.loggers
+            .lock()
+            .insert(logger.to_owned(), level.unwrap_or(LogLevel::Info));
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::os::fd::AsFd;
 
-use ottla_domain::ports::inbound::{ControllerApi, FetchApi, OffsetsApi, ProduceApi, ProducerIdApi, RaftApi, ViewApi};
+use ottla_domain::ports::inbound::{
+    ControllerApi, FetchApi, LoggerApi, OffsetsApi, ProduceApi, ProducerIdApi, RaftApi, ViewApi,
+};
 
 /// All inbound ports on one type, so that handlers are compiled for it without dynamic dispatch. Regions of files are
 /// sent by `sendfile`, so they give access to the file.
 pub trait Node:
-    ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ProducerIdApi + ControllerApi + RaftApi + ViewApi
+    ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ProducerIdApi + ControllerApi + RaftApi + ViewApi + LoggerApi
 {
 }
 
 impl<T> Node for T where
-    T: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ProducerIdApi + ControllerApi + RaftApi + ViewApi
+    T: ProduceApi + FetchApi<Region: AsFd> + OffsetsApi + ProducerIdApi + ControllerApi + RaftApi + ViewApi + LoggerApi
 {
 }

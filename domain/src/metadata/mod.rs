@@ -5,6 +5,7 @@ pub mod controller;
 pub mod delta;
 pub mod image;
 pub mod loader;
+pub mod loggers;
 pub mod records;
 pub mod snapshot;
 pub mod sorted;

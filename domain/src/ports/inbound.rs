@@ -1,5 +1,6 @@
 //! Inbound ports: what the wire adapter asks of the node. Types here have no versions, throttle times or tagged fields.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::ids::{
 use crate::metadata::config::effective::Properties;
 use crate::metadata::controller::Command;
 use crate::metadata::image::MetadataImage;
+use crate::metadata::loggers::LogLevel;
 use crate::raft;
 
 /// An answer that is there, or one that is waited for while the connection's next request runs.
@@ -358,6 +360,16 @@ pub trait ViewApi: Send + Sync + 'static {
 
     /// This broker's log directories in the configured order, each path absolute, with all replicas in them.
     fn log_directories(&self) -> impl Future<Output = Vec<LogDirectory>> + Send;
+}
+
+/// What the node logs (KIP-412).
+pub trait LoggerApi: Send + Sync + 'static {
+    /// All loggers by name, [`crate::metadata::loggers::ROOT`] among them. One without a level of its own has that of the
+    /// nearest above it.
+    fn loggers(&self) -> BTreeMap<String, LogLevel>;
+
+    /// Gives a logger a level of its own, or with `None` takes it away.
+    fn set_log_level(&self, logger: &str, level: Option<LogLevel>);
 }
 
 /// A log directory of this broker (DescribeLogDirs).

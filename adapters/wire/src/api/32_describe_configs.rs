@@ -1,4 +1,4 @@
-//! DescribeConfigs: the settings of topics, of this node, and of all brokers.
+//! DescribeConfigs: the settings of topics, of this node, and of all brokers, and the levels of this node's loggers.
 //!
 //! - Version 1: synonyms and sources (KIP-226). 3: types and documentation (KIP-569). 4: flexible.
 //! - A null list of names asks for all settings.
@@ -10,9 +10,12 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_domain::error::{ApiError, ErrorCode};
+use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::config::describe::ConfigEntry;
-use ottla_domain::metadata::config::effective::NodeConfig;
+use ottla_domain::metadata::config::effective::{ConfigSource, NodeConfig};
+use ottla_domain::metadata::config::setting::SettingType;
 use ottla_domain::metadata::image::{ConfigResource, ConfigResourceType};
+use ottla_domain::metadata::loggers::LogLevel;
 use ottla_domain::partitioning::names;
 
 use super::endpoints::text;
@@ -67,16 +70,40 @@ fn describe<N: Node>(call: &Call<'_, N>, resource: &DescribeConfigsResource) -> 
         }
         ConfigResourceType::Broker if name.is_empty() => Ok(config.describe_cluster_default()),
         ConfigResourceType::Broker => {
-            let id: i32 = name.parse().map_err(|_| {
-                ErrorCode::InvalidRequest.with(format!("Broker id must be an integer, but it is: {name}"))
-            })?;
-            if id != node.0 {
-                let message = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
-                return Err(ErrorCode::InvalidRequest.with(message));
-            }
+            check_broker(name, node, " or empty string,")?;
             Ok(config.describe_broker())
         }
+        ConfigResourceType::BrokerLogger => {
+            if name.is_empty() {
+                return Err(ErrorCode::InvalidRequest.with("Broker id must not be empty"));
+            }
+            check_broker(name, node, "")?;
+            Ok(call.node.loggers().into_iter().map(logger).collect())
+        }
         kind => Err(ErrorCode::InvalidRequest.with(format!("Unsupported resource type: {}", kind.name()))),
+    }
+}
+
+/// Only the broker itself tells its settings.
+fn check_broker(name: &str, node: BrokerId, or: &str) -> Result<(), ApiError> {
+    let invalid = |message| Err(ErrorCode::InvalidRequest.with(message));
+    match name.parse::<i32>() {
+        Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
+        Ok(id) if id != node.0 => invalid(format!("Unexpected broker id, expected {node}{or} but received {name}")),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn logger((name, level): (String, LogLevel)) -> ConfigEntry {
+    ConfigEntry {
+        name,
+        value: Some(level.name().to_owned()),
+        is_read_only: false,
+        source: ConfigSource::DynamicBrokerLogger,
+        is_sensitive: false,
+        synonyms: Vec::new(),
+        kind: SettingType::Unknown,
+        doc: None,
     }
 }
 

@@ -128,7 +128,8 @@ pub(super) fn check_lengths(configs: &ConfigMap) -> Result<(), ApiError> {
 
 impl AlterConfigs {
     fn change(&self, context: &Context<'_>, change: &ConfigChange) -> Result<Vec<MetadataRecord>, ApiError> {
-        change.check_form()?;
+        change.check_names_and_values()?;
+        change.check_ops()?;
         change.check_resource(self.received_by)?;
         let resource = &change.resource;
         let old = context.image.config(resource).cloned().unwrap_or_default();
@@ -180,7 +181,8 @@ impl AlterConfigs {
 }
 
 impl ConfigChange {
-    fn check_form(&self) -> Result<(), ApiError> {
+    /// Every setting is named once, and has a value where it needs one.
+    pub(crate) fn check_names_and_values(&self) -> Result<(), ApiError> {
         let invalid = |message: String| Err(ErrorCode::InvalidRequest.with(message));
         let mut names = BTreeSet::new();
         if !self.ops.iter().all(|(name, _, _)| names.insert(name)) {
@@ -194,9 +196,13 @@ impl ConfigChange {
         if !null.is_empty() {
             return invalid(format!("Null value not supported for : {}", null.join(", ")));
         }
+        Ok(())
+    }
+
+    fn check_ops(&self) -> Result<(), ApiError> {
         for (_, op, _) in &self.ops {
             if let ConfigOp::Unknown(number) = op {
-                return invalid(format!("Unknown operations type {number}"));
+                return Err(ErrorCode::InvalidRequest.with(format!("Unknown operations type {number}")));
             }
         }
         Ok(())
@@ -221,13 +227,14 @@ impl ConfigChange {
                 (Ok(id), None) if id < 0 => invalid("Invalid negative broker ID.".to_owned()),
                 _ => Ok(()),
             },
-            ConfigResourceType::Unknown => invalid(format!("Unknown resource type {}", self.resource_type)),
-            ConfigResourceType::BrokerLogger | ConfigResourceType::ClientMetrics | ConfigResourceType::Group => {
-                invalid(format!(
-                    "Ottla has no settings of type {} yet.",
-                    self.resource.kind.name()
-                ))
+            // Loggers are no settings: AlterConfigs does not know them.
+            ConfigResourceType::Unknown | ConfigResourceType::BrokerLogger => {
+                invalid(format!("Unknown resource type {}", self.resource_type))
             }
+            ConfigResourceType::ClientMetrics | ConfigResourceType::Group => invalid(format!(
+                "Ottla has no settings of type {} yet.",
+                self.resource.kind.name()
+            )),
         }
     }
 
