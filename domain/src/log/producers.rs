@@ -409,25 +409,23 @@ impl ProducerStates {
         self.producers.is_empty()
     }
 
+    /// Takes in an entry of a snapshot; a later one of the same producer goes on where the one before ended.
     pub(super) fn restore(&mut self, producer_id: ProducerId, entry: SnapshotEntry) {
-        let mut state = ProducerState {
-            epoch: entry.epoch,
-            coordinator_epoch: entry.coordinator_epoch,
-            last_timestamp: entry.timestamp,
-            txn_first_offset: entry.txn_first_offset,
-            ..ProducerState::default()
-        };
+        let state = self.producers.entry(producer_id).or_default();
+        state.move_to_epoch(entry.epoch);
+        state.coordinator_epoch = entry.coordinator_epoch;
+        state.last_timestamp = entry.timestamp;
+        state.txn_first_offset = entry.txn_first_offset;
         if let Some(batch) = entry.last_batch {
             state.remember(batch);
         }
         if let Some(first_offset) = entry.txn_first_offset {
             self.ongoing.insert(first_offset, producer_id);
         }
-        self.producers.insert(producer_id, state);
     }
 }
 
-/// What a snapshot keeps of a producer: its last batch only.
+/// What an entry of a snapshot says of a producer: its state, and one of its batches.
 pub(super) struct SnapshotEntry {
     pub(super) epoch: ProducerEpoch,
     pub(super) coordinator_epoch: i32,
