@@ -137,6 +137,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         index: &index,
         interval_bytes: target.config.index_interval_bytes,
         recovery_point: past.recovery_point,
+        may_have_gaps: target.config.cleanup_policy.compact,
         replay_from: past.producers.end_offset(),
         epochs: past.epochs.clone(),
         producers: past.producers,
@@ -336,6 +337,8 @@ struct Repair<'a> {
     interval_bytes: u32,
     /// Batches from here on are checked.
     recovery_point: Offset,
+    /// Compaction takes records away; in other logs a gap is what a power failure left of a segment.
+    may_have_gaps: bool,
     /// Batches from here on are replayed.
     replay_from: Offset,
     epochs: LeaderEpochHistory,
@@ -382,6 +385,7 @@ impl Repair<'_> {
             entries = EntryTaker::behind(start);
             let size_bytes = segment.size_bytes();
             let (position, reason) = self.scan_segment(segment, size_bytes, &mut entries)?;
+            let reason = reason.or_else(|| self.gap_before(segments.get(number + 1)?));
             if let Some(reason) = reason {
                 segment.truncate(position)?;
                 segment.set_end(position, self.next_offset, entries.max_timestamp);
@@ -413,6 +417,17 @@ impl Repair<'_> {
             kept_count: segments.len(),
             cut: None,
             entries,
+        })
+    }
+
+    /// What is wrong with a segment that follows: it may be on disk while the end of the one before is not.
+    fn gap_before(&self, next: &Segment) -> Option<String> {
+        let is_gap = self.next_offset < next.base_offset && self.next_offset >= self.recovery_point;
+        (is_gap && !self.may_have_gaps).then(|| {
+            format!(
+                "a segment that begins at {} where {} was expected",
+                next.base_offset, self.next_offset
+            )
         })
     }
 

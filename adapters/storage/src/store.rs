@@ -23,7 +23,7 @@ use crate::lock::DirectoryLock;
 use crate::log::Log;
 use crate::meta_properties::MetaProperties;
 use crate::recovery::{self, Target};
-use crate::{atomic_file, clean_shutdown, partition_metadata};
+use crate::{atomic_file, clean_shutdown, partition_metadata, segment};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -215,7 +215,18 @@ fn classify(name: &str) -> Folder {
     }
 }
 
-/// The logs of a directory. Folders that a crash left of deleted logs go to the trash, strays are set aside.
+/// True for what a power failure leaves of a new log of which nothing was synced.
+fn is_empty_log(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if segment::parse_file_name(&entry.file_name().to_string_lossy()).is_some() && entry.metadata()?.len() > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The logs of a directory. Folders that a crash left of deleted and of new logs go to the trash, strays are set aside.
 fn list_logs(
     directory: &Directory,
     is_placed_here: &(dyn Fn(TopicId, PartitionId) -> bool + Sync),
@@ -231,14 +242,17 @@ fn list_logs(
         }
         Ok::<_, io::Error>(folders)
     };
-    let (mut logs, mut strays) = (Vec::new(), Vec::new());
+    let (mut logs, mut strays, mut remains) = (Vec::new(), Vec::new(), Vec::new());
     for name in read().or_fail(health, "listing")? {
         match classify(&name) {
             Folder::Log(topic, partition) => {
                 let folder = directory.path.join(&name);
                 let topic_id = partition_metadata::read(&folder).or_fail(health, Doing("reading", &folder))?;
-                let is_mine = topic_id.is_some_and(|topic_id| is_placed_here(topic_id, partition));
-                let list = if is_mine { &mut logs } else { &mut strays };
+                let list = match topic_id {
+                    Some(topic_id) if is_placed_here(topic_id, partition) => &mut logs,
+                    None if is_empty_log(&folder).or_fail(health, Doing("listing", &folder))? => &mut remains,
+                    _ => &mut strays,
+                };
                 list.push((topic, partition));
             }
             Folder::Deleted => directory.trash.add(directory.path.join(name), 0),
@@ -251,6 +265,9 @@ fn list_logs(
                 )));
             }
         }
+    }
+    for left in leave(directory, &remains, Departure::Delete)? {
+        directory.trash.add(left, 0);
     }
     for ((topic, partition), left) in strays.iter().zip(leave(directory, &strays, Departure::Stray)?) {
         tracing::warn!(

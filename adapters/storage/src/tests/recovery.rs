@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use ottla_domain::ids::{ProducerEpoch, ProducerId};
+use ottla_domain::ids::{Mono, ProducerEpoch, ProducerId};
 
 use super::*;
 use crate::segment;
@@ -102,6 +102,61 @@ fn segments_behind_a_damaged_batch_go() {
         .collect();
     assert_eq!(left, bases[..2]);
     assert!(!segment_path(&fixture, third.0).exists());
+}
+
+/// A power failure may take the end of a rolled segment and leave the file of the next one.
+#[test]
+fn the_log_is_cut_at_a_gap_between_segments() {
+    for (kept_batches, compact) in [(1, false), (0, false), (1, true)] {
+        let mut config = small();
+        config.cleanup_policy.compact = compact;
+        let mut fixture = Fixture::new(config);
+        let appended: Vec<_> = (0..20)
+            .map(|number| fixture.append(&[(number, &values(400))], 0))
+            .collect();
+        let bases: Vec<_> = fixture
+            .log
+            .segments()
+            .iter()
+            .map(|segment| segment.base_offset)
+            .collect();
+        let path = segment_path(&fixture, bases[1].0);
+        let stopped = fixture.stop();
+        fs::remove_dir_all(stopped.0.path().join("data0/.ottla")).unwrap();
+        let kept_bytes = kept_batches * appended[0].bytes().len() as u64;
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(kept_bytes)
+            .unwrap();
+        let fixture = Fixture::start(stopped);
+        let end = if compact { 20 } else { bases[1].0 + kept_batches as i64 };
+        assert_eq!(
+            fixture.log.log_end_offset(),
+            Offset(end),
+            "{kept_batches} kept, compact: {compact}"
+        );
+    }
+}
+
+/// A power failure may leave the names of a new log's files and nothing in them.
+#[test]
+fn a_new_log_of_which_nothing_was_synced_goes_without_a_trace() {
+    let fixture = Fixture::new(LogConfig::default());
+    let folder = fixture.folder();
+    let (root, config) = fixture.stop();
+    fs::write(folder.join("partition.metadata"), "").unwrap();
+    let store = Store::open(&store_config(vec![root.path().join("data0")])).unwrap();
+    assert!(open_all(&store, &config).is_empty());
+    store.purge(Mono(0));
+    let left: Vec<_> = fs::read_dir(root.path().join("data0")).unwrap().flatten().collect();
+    assert!(
+        !left
+            .iter()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("orders")),
+        "{left:?}"
+    );
 }
 
 #[test]

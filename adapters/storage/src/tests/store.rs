@@ -199,7 +199,9 @@ fn strays_are_kept_under_another_name() {
         append(&log, &mut state, &[(2, "b")], 0);
         log.advance_log_start(Offset(1)).unwrap();
     }
+    // Without its topic id, nobody knows whose records these are.
     fs::create_dir(paths[0].join("unfinished-3")).unwrap();
+    fs::write(paths[0].join("unfinished-3/00000000000000000000.log"), "records").unwrap();
     drop(store);
 
     let store = Store::open(&store_config(paths.clone())).unwrap();
