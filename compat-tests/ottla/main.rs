@@ -4,6 +4,8 @@
 mod directories;
 mod fsync;
 mod index;
+mod kills;
+mod power;
 mod preallocate;
 mod prometheus;
 mod restarts;

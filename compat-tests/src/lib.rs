@@ -3,6 +3,9 @@
 //! Everything here sees a node only from outside: a process, its files and its ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A harness fails loudly.
 
+pub mod chance;
+pub mod disk;
+pub mod load;
 pub mod metrics;
 pub mod node;
 pub mod process;
