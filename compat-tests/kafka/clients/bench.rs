@@ -88,6 +88,8 @@ impl Bench {
             self.starts += 1;
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| case(self))).unwrap_or_else(|panic| {
+            // It may still have a reply that nobody waits for.
+            let _ = self.driver.end();
             let text = panic.downcast_ref::<String>().cloned();
             Err(failed(text.unwrap_or_else(|| "the case panicked".to_string())))
         });
@@ -112,6 +114,14 @@ impl Bench {
 
     pub fn ask(&mut self, request: Value) -> Checked<Value> {
         self.driver.ask(&request)
+    }
+
+    /// The topic of the case, whoever creates it.
+    pub fn named(&self) -> Topic {
+        Topic {
+            name: self.topic.clone(),
+            id: Default::default(),
+        }
     }
 
     /// Creates a topic, without the family's help.

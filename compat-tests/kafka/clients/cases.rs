@@ -56,6 +56,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("sizes", sizes),
     ("10-MB", ten_megabytes),
     ("too-large", too_large),
+    ("compacted", compacted),
+    ("wrong-time", wrong_time),
     ("create-time", create_time),
     ("append-time", append_time),
     ("time-lookup", time_lookup),
@@ -64,6 +66,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("read-from-within", read_from_within),
     ("small-fetches", small_fetches),
     ("create", create),
+    ("create-by-use", create_by_use),
     ("describe-config", describe_config),
     ("reconfigure", reconfigure),
     ("grow", grow),
@@ -215,11 +218,33 @@ fn ten_megabytes(b: &mut Bench) -> Checked {
 
 fn too_large(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[("max.message.bytes", "100000")]);
-    let large = Record::new(Data::text("key"), Data::Made { size: 200_000, seed: 5 });
-    let refused = b.ask(bench::produce(&topic, 0, How::default(), &[large]));
-    b.note = refusal(refused)?;
-    b.produce(&topic, 0, How::default(), &Record::texts(3))?;
-    b.read_back(&topic, 0)
+    refuses(
+        b,
+        &topic,
+        Record::new(Data::text("key"), Data::Made { size: 200_000, seed: 5 }),
+    )
+}
+
+/// A compacted topic has no place for records without key.
+fn compacted(b: &mut Bench) -> Checked {
+    let topic = b.create("", 1, &[("cleanup.policy", "compact")]);
+    refuses(b, &topic, Record::new(Data::Null, Data::text("value")))
+}
+
+fn wrong_time(b: &mut Bench) -> Checked {
+    let topic = b.create("", 1, &[("message.timestamp.after.max.ms", "60000")]);
+    refuses(
+        b,
+        &topic,
+        Record::new(Data::text("key"), Data::text("value")).at(now_ms() + 3_600_000),
+    )
+}
+
+/// The broker does not take a record, and the same producer can go on.
+fn refuses(b: &mut Bench, topic: &Topic, record: Record) -> Checked {
+    b.note = refusal(b.ask(bench::produce(topic, 0, How::default(), &[record])))?;
+    b.produce(topic, 0, How::default(), &Record::texts(3))?;
+    b.read_back(topic, 0)
 }
 
 /// The code of a request that must fail.
@@ -418,10 +443,7 @@ fn created(b: &mut Bench, partitions: i32) -> Checked<Topic> {
         "configs": { "retention.ms": "12345678", "max.message.bytes": "77777" },
     });
     b.ask(request)?;
-    let topic = Topic {
-        name: b.topic.clone(),
-        id: Default::default(),
-    };
+    let topic = b.named();
     wait_led(&mut b.connect(), &topic, partitions);
     Ok(topic)
 }
@@ -454,6 +476,13 @@ fn create(b: &mut Bench) -> Checked {
     let again = b.ask(json!({ "op": "create_topic", "topic": topic.name, "partitions": 1, "configs": {} }));
     b.note = refusal(again)?;
     count(b, &topic, 3)
+}
+
+fn create_by_use(b: &mut Bench) -> Checked {
+    let topic = b.named();
+    b.produce(&topic, 0, How::default(), &Record::texts(3))?;
+    b.read_back(&topic, 0)?;
+    count(b, &topic, 1)
 }
 
 fn describe_config(b: &mut Bench) -> Checked {
@@ -515,9 +544,7 @@ fn remove(b: &mut Bench, topic: &Topic) -> Checked {
         .with_topics(vec![named])
         .with_timeout_ms(10_000);
     let deleted = b.connect().call(6, &request).unwrap();
-    ensure(deleted.responses[0].error_code == 0, || format!("{deleted:?}"))?;
-    gone(b, topic);
-    Ok(())
+    ensure(deleted.responses[0].error_code == 0, || format!("{deleted:?}"))
 }
 
 fn gone(b: &mut Bench, topic: &Topic) {
@@ -559,6 +586,7 @@ fn made_anew(b: &mut Bench) -> Checked {
         b.ask(bench::fetch(&topic.name, 0, 0, 5))?;
     }
     remove(b, &topic)?;
+    gone(b, &topic);
     let topic = b.create("", 1, &[]);
     b.produce(&topic, 0, How::default(), &Record::texts(3))?;
     b.read_back(&topic, 0)
@@ -580,10 +608,7 @@ pub fn before_restart(b: &mut Bench) -> Checked {
 
 /// What the same client does when the broker is back.
 pub fn after_restart(b: &mut Bench) -> Checked {
-    let topic = Topic {
-        name: b.topic.clone(),
-        id: Default::default(),
-    };
+    let topic = b.named();
     wait_led(&mut b.connect(), &topic, 1);
     let idempotent = in_sequence(b, &topic).is_ok();
     for _ in 0..2 {

@@ -1,7 +1,7 @@
 //! A driver: the program of a family that does what the matrix says.
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -51,6 +51,12 @@ impl Driver {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Ends it; returns how it ended.
+    pub fn end(&mut self) -> io::Result<ExitStatus> {
+        let _ = self.child.kill();
+        self.child.wait()
+    }
+
     /// Sends a request and waits for its (first) reply.
     pub fn ask(&mut self, request: &Value) -> Checked<Value> {
         writeln!(self.requests, "{request}").map_err(|e| failed(format!("the driver takes no requests: {e}")))?;
@@ -61,8 +67,7 @@ impl Driver {
     pub fn reply(&mut self) -> Checked<Value> {
         let Ok(line) = self.replies.recv_timeout(DEADLINE) else {
             // What comes later would be taken for the reply to another request.
-            let _ = self.child.kill();
-            let status = self.child.wait();
+            let status = self.end();
             return Err(failed(format!("the driver gave no reply, and ended with {status:?}")));
         };
         let reply: Value = serde_json::from_str(&line).map_err(|e| failed(format!("{e}: {line}")))?;
@@ -90,7 +95,6 @@ pub fn ending(reply: &Value) -> String {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.end();
     }
 }

@@ -101,7 +101,7 @@ impl Clients {
     fn partition(&mut self, request: &Value) -> Result<(&Runtime, &PartitionClient), Refusal> {
         let key = (text(request, "topic").to_string(), number(request, "partition") as i32);
         if !self.partitions.contains_key(&key) {
-            let made = self.client.partition_client(&key.0, key.1, UnknownTopicHandling::Error);
+            let made = self.client.partition_client(&key.0, key.1, UnknownTopicHandling::Retry);
             let made = within(&self.runtime, made)?;
             self.partitions.insert(key.clone(), made);
         }
@@ -133,7 +133,10 @@ impl Clients {
     fn read_until_error(&mut self, request: &Value) -> Answer {
         let mut end = deadline(request);
         let mut next = number(request, "offset");
-        let (runtime, partition) = self.partition(request)?;
+        let (topic, partition) = (text(request, "topic"), number(request, "partition") as i32);
+        // The one that fetch uses would try for ever.
+        let runtime = &self.runtime;
+        let partition = within(runtime, self.client.partition_client(topic, partition, UnknownTopicHandling::Error))?;
         let mut count = 0;
         while Instant::now() < end {
             let left = end.saturating_duration_since(Instant::now());
