@@ -14,7 +14,7 @@ use super::data::{Expected, Record};
 use super::driver::Driver;
 use super::outcome::{Cell, Checked, Stop, ensure, failed};
 
-/// How to produce; the rest is as most cases want it.
+/// How to produce.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
     pub codec: Codec,
@@ -24,17 +24,17 @@ pub struct How {
     pub max_message_bytes: Option<usize>,
 }
 
-impl Default for How {
-    fn default() -> Self {
-        Self {
-            codec: Codec::None,
-            acks: -1,
-            idempotent: false,
-            batch: true,
-            max_message_bytes: None,
-        }
-    }
-}
+/// As most cases want it.
+pub const BATCH: How = How {
+    codec: Codec::None,
+    acks: -1,
+    idempotent: false,
+    batch: true,
+    max_message_bytes: None,
+};
+
+/// Each record alone.
+pub const ONE_BY_ONE: How = How { batch: false, ..BATCH };
 
 /// All records that a family wrote, by topic and partition.
 pub type Written = BTreeMap<(String, i32), Vec<Expected>>;
@@ -140,10 +140,7 @@ impl Bench {
             && (first..)
                 .zip(told)
                 .all(|(offset, told)| told.is_null() || *told == json!(offset));
-        let expected = records
-            .iter()
-            .zip(first..)
-            .map(|(record, offset)| record.expected(offset));
+        let expected = Expected::of(records, first);
         self.written.entry(place).or_default().extend(expected);
         ensure(right, || format!("offsets from {first} on are {reply}"))
     }

@@ -11,7 +11,7 @@ use ottla_compat_tests::scenario::wait_for;
 use ottla_compat_tests::transcript::now_ms;
 use serde_json::json;
 
-use super::bench::{self, Bench, How};
+use super::bench::{self, BATCH, Bench, How, ONE_BY_ONE};
 use super::data::{Data, Expected, Record};
 use super::driver::ending;
 use super::outcome::{Checked, Stop, ensure, failed};
@@ -80,34 +80,21 @@ pub const RESTART: &str = "restart";
 
 fn codec(b: &mut Bench, codec: Codec) -> Checked {
     let topic = b.create("", 1, &[]);
-    b.produce(
-        &topic,
-        0,
-        How {
-            codec,
-            ..How::default()
-        },
-        &Record::texts(50),
-    )?;
-    b.produce(
-        &topic,
-        0,
-        How {
-            codec,
-            ..How::default()
-        },
-        &Record::texts(1),
-    )?;
+    for count in [50, 1] {
+        b.produce(&topic, 0, How { codec, ..BATCH }, &Record::texts(count))?;
+    }
     let stored = batches(&mut b.connect(), &topic, 0);
-    ensure(stored.iter().all(|batch| batch.codec == codec as i16), || {
-        format!("stored {stored:?}")
-    })?;
+    let records: i32 = stored.iter().map(|batch| batch.count).sum();
+    ensure(
+        records == 51 && stored.iter().all(|batch| batch.codec == codec as i16),
+        || format!("stored {stored:?}"),
+    )?;
     b.read_back(&topic, 0)
 }
 
 fn acks(b: &mut Bench, acks: i16) -> Checked {
     let topic = b.create("", 1, &[]);
-    b.produce(&topic, 0, How { acks, ..How::default() }, &Record::texts(10))?;
+    b.produce(&topic, 0, How { acks, ..BATCH }, &Record::texts(10))?;
     // Nothing is known about when records that nobody acknowledges arrive.
     let mut connection = b.connect();
     wait_for(
@@ -123,18 +110,12 @@ fn latest(on: &mut ottla_compat_tests::raw::Connection, topic: &Topic) -> i64 {
 
 fn idempotent(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
-    let one_by_one = How {
-        idempotent: true,
-        batch: false,
-        ..How::default()
-    };
-    b.produce(&topic, 0, one_by_one, &Record::texts(10))?;
-    let batched = How {
-        batch: true,
-        ..one_by_one
-    };
-    for _ in 0..3 {
-        b.produce(&topic, 0, batched, &Record::texts(300))?;
+    for (how, count) in [(ONE_BY_ONE, 10), (BATCH, 300), (BATCH, 300), (BATCH, 300)] {
+        let how = How {
+            idempotent: true,
+            ..how
+        };
+        b.produce(&topic, 0, how, &Record::texts(count))?;
     }
     let stored = in_sequence(b, &topic)?;
     ensure(stored >= 13, || format!("{stored} batches"))?;
@@ -157,7 +138,7 @@ fn in_sequence(b: &mut Bench, topic: &Topic) -> Checked<usize> {
 
 fn round_trip(b: &mut Bench, records: &[Record]) -> Checked {
     let topic = b.create("", 1, &[]);
-    b.produce(&topic, 0, How::default(), records)?;
+    b.produce(&topic, 0, BATCH, records)?;
     b.read_back(&topic, 0)
 }
 
@@ -189,13 +170,9 @@ fn headers(b: &mut Bench) -> Checked {
 
 fn sizes(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
-    let how = How {
-        batch: false,
-        ..How::default()
-    };
     let sizes = [1, 2, 63, 64, 8191, 8192, 65_536, 300_000, 900_000];
     let made = |size| Record::new(Data::Made { size: 1, seed: size }, Data::Made { size, seed: 3 });
-    b.produce(&topic, 0, how, &sizes.map(made))?;
+    b.produce(&topic, 0, ONE_BY_ONE, &sizes.map(made))?;
     b.read_back(&topic, 0)
 }
 
@@ -203,7 +180,7 @@ fn ten_megabytes(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[("max.message.bytes", "12000000")]);
     let how = How {
         max_message_bytes: Some(11_000_000),
-        ..How::default()
+        ..BATCH
     };
     let record = Record::new(
         Data::text("key"),
@@ -242,8 +219,8 @@ fn wrong_time(b: &mut Bench) -> Checked {
 
 /// The broker does not take a record, and the same producer can go on.
 fn refuses(b: &mut Bench, topic: &Topic, record: Record) -> Checked {
-    b.note = refusal(b.ask(bench::produce(topic, 0, How::default(), &[record])))?;
-    b.produce(topic, 0, How::default(), &Record::texts(3))?;
+    b.note = refusal(b.ask(bench::produce(topic, 0, BATCH, &[record])))?;
+    b.produce(topic, 0, BATCH, &Record::texts(3))?;
     b.read_back(topic, 0)
 }
 
@@ -264,7 +241,7 @@ fn create_time(b: &mut Bench) -> Checked {
         .into_iter()
         .map(|(record, after)| record.at(now + after))
         .collect();
-    b.produce(&topic, 0, How::default(), &records)?;
+    b.produce(&topic, 0, BATCH, &records)?;
     b.read_back(&topic, 0)?;
     let stored = batches(&mut b.connect(), &topic, 0);
     ensure(stored.iter().all(|batch| !batch.log_append_time), || {
@@ -276,7 +253,7 @@ fn append_time(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[("message.timestamp.type", "LogAppendTime")]);
     let begin = now_ms();
     let records: Vec<_> = Record::texts(3).into_iter().map(|record| record.at(1000)).collect();
-    let reply = b.ask(bench::produce(&topic, 0, How::default(), &records))?;
+    let reply = b.ask(bench::produce(&topic, 0, BATCH, &records))?;
     let stored = batches(&mut b.connect(), &topic, 0);
     ensure(stored.iter().all(|batch| batch.log_append_time), || {
         format!("{reply}, stored {stored:?}")
@@ -298,16 +275,12 @@ fn append_time(b: &mut Bench) -> Checked {
 fn time_lookup(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
     let first = now_ms() - 100_000;
-    let how = How {
-        batch: false,
-        ..How::default()
-    };
     let records: Vec<_> = Record::texts(10)
         .into_iter()
         .zip(0..)
         .map(|(record, n)| record.at(first + 100 * n))
         .collect();
-    b.produce(&topic, 0, how, &records)?;
+    b.produce(&topic, 0, ONE_BY_ONE, &records)?;
     for (after, offset) in [
         (-5000, Some(0)),
         (0, Some(0)),
@@ -340,15 +313,7 @@ fn offsets(b: &mut Bench) -> Checked {
     };
     ends(b, 0, 0)?;
     let records = Record::texts(7);
-    b.ask(bench::produce(
-        &topic,
-        0,
-        How {
-            batch: false,
-            ..How::default()
-        },
-        &records,
-    ))?;
+    b.ask(bench::produce(&topic, 0, ONE_BY_ONE, &records))?;
     ends(b, 0, 7)?;
     let partition = DeleteRecordsPartition::default().with_offset(3);
     let deleted = DeleteRecordsTopic::default()
@@ -363,23 +328,14 @@ fn offsets(b: &mut Bench) -> Checked {
         return Ok(());
     }
     let reply = b.ask(bench::fetch(&topic.name, 0, 3, 4))?;
-    let expected: Vec<_> = records
-        .iter()
-        .zip(0..)
-        .map(|(record, offset)| record.expected(offset))
-        .collect();
+    let expected = Expected::of(&records, 0);
     Expected::check_all(&expected[3..], &reply)
 }
 
 fn partitions(b: &mut Bench) -> Checked {
     let topic = b.create("", 3, &[]);
     for partition in [2, 0] {
-        b.produce(
-            &topic,
-            partition,
-            How::default(),
-            &Record::texts(5 + partition as usize),
-        )?;
+        b.produce(&topic, partition, BATCH, &Record::texts(5 + partition as usize))?;
     }
     ensure(batches(&mut b.connect(), &topic, 1).is_empty(), || {
         "records are elsewhere".to_string()
@@ -396,15 +352,11 @@ fn read_from_within(b: &mut Bench) -> Checked {
         0,
         How {
             codec: Codec::Gzip,
-            ..How::default()
+            ..BATCH
         },
         &records,
     )?;
-    let expected: Vec<_> = records
-        .iter()
-        .zip(0..)
-        .map(|(record, offset)| record.expected(offset))
-        .collect();
+    let expected = Expected::of(&records, 0);
     for (offset, count) in [(29, 1), (13, 4), (0, 1), (1, 29)] {
         let reply = b.ask(bench::fetch(&topic.name, 0, offset, count))?;
         Expected::check_all(&expected[offset..offset + count], &reply)?;
@@ -415,22 +367,14 @@ fn read_from_within(b: &mut Bench) -> Checked {
 /// Batches that are larger than what a fetch asks for come all the same, one at a time.
 fn small_fetches(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
-    let how = How {
-        batch: false,
-        ..How::default()
-    };
     let records: Vec<_> = [2000, 10, 5000, 100_000, 1]
         .map(|size| Record::new(Data::Null, Data::Made { size, seed: size }))
         .to_vec();
-    b.produce(&topic, 0, how, &records)?;
+    b.produce(&topic, 0, ONE_BY_ONE, &records)?;
     let mut request = bench::fetch(&topic.name, 0, 0, records.len());
     request["max_bytes"] = json!(1000);
     let reply = b.ask(request)?;
-    let expected: Vec<_> = records
-        .iter()
-        .zip(0..)
-        .map(|(record, offset)| record.expected(offset))
-        .collect();
+    let expected = Expected::of(&records, 0);
     Expected::check_all(&expected, &reply)
 }
 
@@ -480,7 +424,7 @@ fn create(b: &mut Bench) -> Checked {
 
 fn create_by_use(b: &mut Bench) -> Checked {
     let topic = b.named();
-    b.produce(&topic, 0, How::default(), &Record::texts(3))?;
+    b.produce(&topic, 0, BATCH, &Record::texts(3))?;
     b.read_back(&topic, 0)?;
     count(b, &topic, 1)
 }
@@ -518,7 +462,7 @@ fn reconfigure(b: &mut Bench) -> Checked {
 
 fn grow(b: &mut Bench) -> Checked {
     let topic = b.create("", 2, &[]);
-    b.produce(&topic, 1, How::default(), &Record::texts(2))?;
+    b.produce(&topic, 1, BATCH, &Record::texts(2))?;
     b.ask(json!({ "op": "grow_topic", "topic": topic.name, "count": 5 }))?;
     wait_led(&mut b.connect(), &topic, 5);
     let shrink = b.ask(json!({ "op": "grow_topic", "topic": topic.name, "count": 3 }));
@@ -529,7 +473,7 @@ fn grow(b: &mut Bench) -> Checked {
 fn delete(b: &mut Bench) -> Checked {
     let topic = b.create("", 2, &[]);
     // The client knows the topic before it goes.
-    b.ask(bench::produce(&topic, 1, How::default(), &Record::texts(2)))?;
+    b.ask(bench::produce(&topic, 1, BATCH, &Record::texts(2)))?;
     let request = json!({ "op": "delete_topic", "topic": topic.name });
     b.ask(request.clone())?;
     gone(b, &topic);
@@ -560,7 +504,7 @@ fn gone(b: &mut Bench, topic: &Topic) {
 
 fn deleted_while_read(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
-    b.ask(bench::produce(&topic, 0, How::default(), &Record::texts(5)))?;
+    b.ask(bench::produce(&topic, 0, BATCH, &Record::texts(5)))?;
     b.ask(json!({
         "op": "read_until_error",
         "topic": topic.name,
@@ -574,21 +518,21 @@ fn deleted_while_read(b: &mut Bench) -> Checked {
     ensure(reply["records"] == 5, || format!("read {reply}"))?;
     // The client is as good as before.
     let topic = b.create("-next", 1, &[]);
-    b.produce(&topic, 0, How::default(), &Record::texts(3))?;
+    b.produce(&topic, 0, BATCH, &Record::texts(3))?;
     b.read_back(&topic, 0)
 }
 
 /// The client knows a topic that is then deleted and made again, with another id.
 fn made_anew(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
-    b.ask(bench::produce(&topic, 0, How::default(), &Record::texts(5)))?;
+    b.ask(bench::produce(&topic, 0, BATCH, &Record::texts(5)))?;
     if b.reads()? {
         b.ask(bench::fetch(&topic.name, 0, 0, 5))?;
     }
     remove(b, &topic)?;
     gone(b, &topic);
     let topic = b.create("", 1, &[]);
-    b.produce(&topic, 0, How::default(), &Record::texts(3))?;
+    b.produce(&topic, 0, BATCH, &Record::texts(3))?;
     b.read_back(&topic, 0)
 }
 
@@ -597,10 +541,10 @@ pub fn before_restart(b: &mut Bench) -> Checked {
     let topic = b.create("", 1, &[]);
     let idempotent = How {
         idempotent: true,
-        ..How::default()
+        ..BATCH
     };
     match b.produce(&topic, 0, idempotent, &Record::texts(5)) {
-        Err(Stop::Unsupported(_)) => b.produce(&topic, 0, How::default(), &Record::texts(5))?,
+        Err(Stop::Unsupported(_)) => b.produce(&topic, 0, BATCH, &Record::texts(5))?,
         outcome => outcome?,
     }
     b.read_back(&topic, 0)
@@ -612,10 +556,7 @@ pub fn after_restart(b: &mut Bench) -> Checked {
     wait_led(&mut b.connect(), &topic, 1);
     let idempotent = in_sequence(b, &topic).is_ok();
     for _ in 0..2 {
-        let how = How {
-            idempotent,
-            ..How::default()
-        };
+        let how = How { idempotent, ..BATCH };
         b.produce(&topic, 0, how, &Record::texts(5))?;
     }
     if idempotent {

@@ -93,24 +93,6 @@ impl Record {
         }
         told
     }
-
-    /// What every reader must see of it.
-    pub fn expected(&self, offset: usize) -> Expected {
-        let headers: Vec<_> = self
-            .headers
-            .iter()
-            .map(|(name, value)| json!([name, value.seen()]))
-            .collect();
-        Expected {
-            always: [
-                ("offset", offset.into()),
-                ("key", self.key.seen()),
-                ("value", self.value.seen()),
-            ],
-            headers: headers.into(),
-            timestamp: self.timestamp,
-        }
-    }
 }
 
 /// A stored record.
@@ -122,6 +104,32 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// What every reader must see of records that were written from an offset on.
+    pub fn of(records: &[Record], first: usize) -> Vec<Self> {
+        records
+            .iter()
+            .zip(first..)
+            .map(|(record, offset)| Self::at(record, offset))
+            .collect()
+    }
+
+    fn at(record: &Record, offset: usize) -> Self {
+        let headers: Vec<_> = record
+            .headers
+            .iter()
+            .map(|(name, value)| json!([name, value.seen()]))
+            .collect();
+        Self {
+            always: [
+                ("offset", offset.into()),
+                ("key", record.key.seen()),
+                ("value", record.value.seen()),
+            ],
+            headers: headers.into(),
+            timestamp: record.timestamp,
+        }
+    }
+
     pub fn check(&self, seen: &Value) -> Checked {
         let mut fields = self.always.to_vec();
         // A library without headers may leave out that there are none.
