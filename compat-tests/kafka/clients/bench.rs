@@ -163,9 +163,10 @@ impl Bench {
         for ((topic, partition), records) in written {
             let case = topic.strip_prefix(writer).and_then(|rest| rest.strip_prefix('-'));
             match case.and_then(|case| self.cannot_read.get(case)) {
-                Some(why) => self
-                    .note
-                    .push_str(&format!("not {}: {why}; ", case.unwrap_or_default())),
+                Some(why) => {
+                    let gap = if self.note.is_empty() { "" } else { "; " };
+                    self.note += &format!("{gap}not {}: {why}", case.unwrap_or_default());
+                }
                 None => self.read(topic, *partition, records)?,
             }
         }

@@ -1,4 +1,5 @@
 //! Every family of Kafka clients, through the same cases on Ottla and on Apache Kafka: see README.md.
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -51,15 +52,15 @@ fn run() -> Result<(), String> {
     });
     let mut results = results.map_err(|_| "the matrix panicked")?;
     let ottla = results.pop().unwrap_or_default();
+    ottla.iter().for_each(|table| println!("\n{table}"));
     let mut wrong = String::new();
-    for apache in &results {
-        for line in ottla
-            .iter()
-            .zip(apache)
-            .flat_map(|(ottla, apache)| ottla.differences(apache))
-        {
-            let _ = write!(wrong, "\n{line}");
+    for (ottla, apache) in results.iter().flat_map(|apache| ottla.iter().zip(apache)) {
+        if std::env::var_os("OTTLA_COMPAT_SHOW").is_some() {
+            println!("\nOn Apache Kafka:\n{apache}");
         }
+        ottla.differences(apache).iter().for_each(|line| {
+            let _ = write!(wrong, "\n{line}");
+        });
     }
     let passed: usize = ottla.iter().map(Table::passed).sum();
     if chosen.is_none() && passed < PASSING {
@@ -88,29 +89,31 @@ fn matrix(target: Target, families: &[&str]) -> Vec<Table> {
     }
     restart(&mut node, &mut benches, &mut table);
     let tables = vec![table, read_each_other(&mut benches, families)];
-    let mut text = format!("\nClient families on {target:?}, {:.0?}\n", begin.elapsed());
-    tables.iter().for_each(|table| text.push_str(&table.to_string()));
-    println!("{text}");
+    println!("Client families on {target:?} took {:.0?}", begin.elapsed());
     tables
 }
 
 /// Restarts the broker under all drivers at once.
 fn restart(node: &mut Node, benches: &mut [Bench], table: &mut Table) {
-    let before: Vec<_> = benches
-        .iter_mut()
-        .map(|b| (b.run(RESTART, before_restart), b.starts))
-        .collect();
+    let before = in_turn(benches, |b| {
+        (b.family.clone(), (b.run(RESTART, before_restart), b.starts))
+    });
+    let before: BTreeMap<_, _> = before.into_iter().collect();
     node.stop();
     node.launch();
-    for (b, (before, starts)) in benches.iter_mut().zip(before) {
-        let cell = match &before.outcome {
-            Ok(()) => b.run(RESTART, after_restart),
-            Err(_) => before,
-        };
-        let outcome = cell
-            .outcome
-            .and_then(|()| ensure(b.starts == starts, || "the driver ended".to_string()));
-        table.put(RESTART, &b.family, Cell { outcome, ..cell });
+    let cells = in_turn(benches, |b| match &before[&b.family] {
+        (Cell { outcome: Ok(()), .. }, starts) => {
+            let cell = b.run(RESTART, after_restart);
+            let same = ensure(b.starts == *starts, || "the driver ended".to_string());
+            Cell {
+                outcome: cell.outcome.and(same),
+                ..cell
+            }
+        }
+        (failed, _) => failed.clone(),
+    });
+    for (b, cell) in benches.iter().zip(cells) {
+        table.put(RESTART, &b.family, cell);
     }
 }
 

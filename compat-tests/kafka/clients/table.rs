@@ -47,10 +47,39 @@ impl Table {
         self.cells.iter().filter_map(differs).collect()
     }
 
+    /// What there is to say of the cells of a row, each with the columns where it is so.
+    fn remarks(&self, row: &str) -> Vec<(String, Vec<&str>)> {
+        let mut remarks: Vec<(String, Vec<&str>)> = Vec::new();
+        for (_, column, cell) in self.cells.iter().filter(|cell| cell.0 == row) {
+            for remark in cell.remarks() {
+                match remarks.iter_mut().find(|(known, _)| *known == remark) {
+                    Some((_, columns)) => columns.push(column),
+                    None => remarks.push((remark, vec![column])),
+                }
+            }
+        }
+        remarks
+    }
+
     fn rows(&self) -> Vec<&str> {
         let mut rows: Vec<_> = self.cells.iter().map(|(row, ..)| row.as_str()).collect();
         rows.dedup();
         rows
+    }
+}
+
+impl Cell {
+    /// What there is to say beyond how it ended.
+    fn remarks(&self) -> Vec<String> {
+        let slow = (self.took > SLOW).then(|| format!("took {:.0?}", self.took));
+        let ended = match &self.outcome {
+            Ok(()) => self.note.clone(),
+            Err(Stop::Unsupported(why)) => format!("- {why}"),
+            Err(Stop::Failed { code, what }) => format!("FAILED {code} {what}"),
+        };
+        slow.into_iter()
+            .chain(Some(ended).filter(|ended| !ended.is_empty()))
+            .collect()
     }
 }
 
@@ -80,16 +109,10 @@ impl Display for Table {
             }
         }
         writeln!(f, "\n{} of {} cells pass", self.passed(), self.cells.len())?;
-        for (row, column, cell) in &self.cells {
-            if cell.took > SLOW {
-                writeln!(f, "{row}, {column}: took {:.0?}", cell.took)?;
-            }
-            match &cell.outcome {
-                Ok(()) if cell.note.is_empty() => (),
-                Ok(()) => writeln!(f, "{row}, {column}: {}", cell.note)?,
-                Err(Stop::Unsupported(why)) => writeln!(f, "- {row}, {column}: {why}")?,
-                Err(Stop::Failed { code, what }) => writeln!(f, "FAILED {row}, {column}: {code} {what}")?,
-            }
+        for row in rows {
+            self.remarks(row)
+                .iter()
+                .try_for_each(|(remark, columns)| writeln!(f, "{row}: {remark} ({})", columns.join(", ")))?;
         }
         Ok(())
     }
