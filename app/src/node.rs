@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::announce::{Listening, announce};
 use crate::auto_creation::AutoCreation;
-use crate::broker::{Broker, BrokerSettings, Durability, Tools};
+use crate::broker::{Broker, BrokerSettings, Durability, InlineWrites, Tools};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::NodeConfig;
 use crate::config::listeners::Endpoint;
@@ -102,19 +102,16 @@ pub enum NodeError {
 /// Runs the node until it is told to stop.
 pub fn run(config: NodeConfig) -> Result<(), NodeError> {
     let started = Instant::now();
-    let runtime = |name: &'static str, threads: Option<usize>| {
+    let runtime = |name: &'static str, threads: usize| {
         let mut builder = Builder::new_multi_thread();
-        if let Some(threads) = threads {
-            builder.worker_threads(threads);
-        }
-        let built = builder.enable_all().thread_name(name).build();
+        let built = builder.worker_threads(threads).enable_all().thread_name(name).build();
         built.map_err(|error| NodeError::Machine {
             what: "starting threads",
             error,
         })
     };
-    let control = runtime("ottla-control", Some(CONTROL_THREADS))?;
-    let data = runtime("ottla-data", None)?;
+    let control = runtime("ottla-control", CONTROL_THREADS)?;
+    let data = runtime("ottla-data", data_threads())?;
     let outcome = control.block_on(async {
         // Before anything else: a signal that comes while the node starts stops it, too.
         let mut signals = Signals::new().map_err(|error| NodeError::Machine {
@@ -130,6 +127,11 @@ pub fn run(config: NodeConfig) -> Result<(), NodeError> {
     data.shutdown_timeout(STOP_GRACE);
     control.shutdown_timeout(STOP_GRACE);
     outcome
+}
+
+/// One for each processor; and two at least, so that a stalled disk does not hold up everything.
+fn data_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
 }
 
 /// Opens the ports of every listener.
@@ -333,6 +335,7 @@ impl Node {
             clock,
             entropy: SystemEntropy,
             compression: Box::new(Codecs),
+            inline_writes: InlineWrites::among(data_threads()),
             durability: match config.settings.get("ottla.fsync") {
                 Some("ack") => Durability::Ack,
                 _ => Durability::None,

@@ -2,21 +2,51 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 use ottla_domain::ports::outbound::StorageError;
 
 /// A write that takes longer than this moves the directory's appends off the async workers.
 const SLOW_WRITE: Duration = Duration::from_millis(5);
+/// Where the times of writes under way count from.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The health of one log directory, shared by all who do I/O in it.
 #[derive(Debug)]
 pub(crate) struct Health {
     directory: Arc<str>,
     failure: OnceLock<Arc<str>>,
+    /// The last write that ended was slow.
     slow: AtomicBool,
+    /// Writes under way.
+    writes: AtomicUsize,
+    /// When a write began or ended last that left one under way, in microseconds.
+    writing_since_us: AtomicU64,
+}
+
+/// A write into the page cache under way.
+pub(crate) struct Write<'a> {
+    health: &'a Health,
+    begun: Instant,
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        let health = self.health;
+        let slow = self.begun.elapsed() > SLOW_WRITE;
+        if health.slow.load(Ordering::Relaxed) != slow {
+            health.slow.store(slow, Ordering::Relaxed);
+        }
+        if health.writes.fetch_sub(1, Ordering::Relaxed) > 1 {
+            health.writing_since_us.store(now_us(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn now_us() -> u64 {
+    BEGIN.elapsed().as_micros() as u64
 }
 
 impl Health {
@@ -25,6 +55,8 @@ impl Health {
             directory: directory.to_string_lossy().into(),
             failure: OnceLock::new(),
             slow: AtomicBool::new(false),
+            writes: AtomicUsize::new(0),
+            writing_since_us: AtomicU64::new(0),
         }
     }
 
@@ -60,17 +92,24 @@ impl Health {
         }
     }
 
-    /// Takes note of how long a write into the page cache took.
-    pub(crate) fn wrote_in(&self, elapsed: Duration) {
-        let slow = elapsed > SLOW_WRITE;
-        if self.slow.load(Ordering::Relaxed) != slow {
-            self.slow.store(slow, Ordering::Relaxed);
+    /// Takes note of how long a write into the page cache takes, until the result is dropped.
+    pub(crate) fn write(&self) -> Write<'_> {
+        if self.writes.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.writing_since_us.store(now_us(), Ordering::Relaxed);
+        }
+        Write {
+            health: self,
+            begun: Instant::now(),
         }
     }
 
-    /// True when the last write was slow.
+    /// True when the last write was slow, or one is under way that is.
     pub(crate) fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed)
+        let is_stalled = || {
+            let since_us = now_us().saturating_sub(self.writing_since_us.load(Ordering::Relaxed));
+            u128::from(since_us) > SLOW_WRITE.as_micros()
+        };
+        self.slow.load(Ordering::Relaxed) || (self.writes.load(Ordering::Relaxed) > 0 && is_stalled())
     }
 }
 
@@ -93,5 +132,25 @@ pub(crate) struct Doing<'a>(pub(crate) &'static str, pub(crate) &'a Path);
 impl fmt::Display for Doing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0, self.1.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_does_not_end_is_slow() {
+        let health = Health::new(Path::new("/data"));
+        assert!(!health.is_slow());
+        let quick = health.write();
+        let stalled = health.write();
+        drop(quick);
+        std::thread::sleep(2 * SLOW_WRITE);
+        assert!(health.is_slow());
+        drop(stalled);
+        assert!(health.is_slow(), "until one is quick again");
+        drop(health.write());
+        assert!(!health.is_slow());
     }
 }

@@ -325,11 +325,11 @@ impl PartitionLog for Log {
             entries,
         } = &mut *writer;
 
-        let begun = Instant::now();
+        let write = health.write();
         segment
             .write(active.size_bytes as u32, batches)
             .or_fail(health, self.doing("writing to"))?;
-        health.wrote_in(begun.elapsed());
+        drop(write);
 
         segment.publish(batches, |header, position| {
             let entry = entries.batch(header, position, config.index_interval_bytes)?;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::{BrokerEpoch, Offset};
 use ottla_domain::log::state::LogState;
 use ottla_domain::ports::outbound::{Clock, LogStore, PartitionLog, StorageError};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::Broker;
 use super::partition::Partition;
@@ -94,10 +95,7 @@ impl<S: LogStore> Broker<S> {
         self.install(table);
         failed.iter().for_each(|partition| partition.close());
         if !failed.is_empty() {
-            error!(
-                replicas = failed.len(),
-                "a log directory failed; its replicas are offline until a restart"
-            );
+            info!(replicas = failed.len(), "replicas are offline until a restart");
         }
         self.failed_directories.send_replace(offline.len());
     }
@@ -105,7 +103,9 @@ impl<S: LogStore> Broker<S> {
     fn apply_retention(&self) {
         let now = self.tools.clock.now();
         for partition in self.partitions.load().online() {
-            if let Err(error) = partition.apply_retention(now) {
+            if let Err(error) = partition.apply_retention(now)
+                && error != ErrorCode::KafkaStorageError
+            {
                 warn!(topic = %partition.topic, partition = %partition.id, %error, "retention failed");
             }
         }
@@ -131,7 +131,9 @@ impl<S: LogStore> Broker<S> {
     }
 
     fn checkpoint(&self) {
-        if let Err(error) = self.store.checkpoint(&self.high_watermarks()) {
+        if let Err(error) = self.store.checkpoint(&self.high_watermarks())
+            && !error.is_offline()
+        {
             error!(%error, "writing checkpoints failed");
         }
     }

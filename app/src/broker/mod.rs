@@ -9,6 +9,7 @@ mod produce;
 mod reconcile;
 mod sessions;
 mod settings;
+mod stalls;
 mod table;
 mod traffic;
 mod waiters;
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::settings::BrokerSettings;
+pub use self::stalls::InlineWrites;
 use self::table::PartitionTable;
 pub use self::traffic::{Count, ReplicaFacts, Totals};
 use crate::clock::{SystemClock, SystemEntropy};
@@ -54,6 +56,8 @@ pub struct Tools {
     pub entropy: SystemEntropy,
     /// The codecs.
     pub compression: Box<dyn Compression>,
+    /// Appends that write where they are.
+    pub inline_writes: InlineWrites,
     /// `ottla.fsync`.
     pub durability: Durability,
     /// `ottla.validate.compressed=header`: the headers of compressed batches are believed.

@@ -17,12 +17,17 @@ use ottla_domain::log::validation::{RecordFault, Rejection, Rules, validate};
 use ottla_domain::ports::inbound::{Acks, ActiveProducer, FetchPartition, Fetched, Isolation, Produced};
 use ottla_domain::ports::outbound::{Clock, EncodedBatch, OpenedLog, PartitionLog, StorageError};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
 use super::produce::{AppendOptions, failed};
+use super::stalls::lock;
 use super::traffic::{Count, Traffic};
 use super::waiters::Waiters;
 use super::{Durability, Tools};
+
+/// Appends of one partition that wait for the disk at a time.
+const SLOW_APPENDS_MAX: usize = 4;
 
 /// Who leads the partition, as the metadata says.
 #[derive(Clone, Debug)]
@@ -63,6 +68,8 @@ pub(super) struct Partition<L: PartitionLog> {
     closed: AtomicBool,
     /// A sync is under way; whoever appends meanwhile is served by its next round.
     syncing: AtomicBool,
+    /// Taken by appends that wait for the disk: a partition that stalls does not use up the threads for such.
+    pub(super) slow_lane: Semaphore,
     /// When `flush.ms` was last obeyed (`Mono`).
     flushed: AtomicU64,
     /// The last sync failed.
@@ -112,6 +119,7 @@ impl<L: PartitionLog> Partition<L> {
             state: Mutex::new(opened.state),
             closed: AtomicBool::new(false),
             syncing: AtomicBool::new(false),
+            slow_lane: Semaphore::new(SLOW_APPENDS_MAX),
             failed: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
         };
@@ -154,7 +162,7 @@ impl<L: PartitionLog> Partition<L> {
             // would show less than was acknowledged.
             self.log.sync()?;
         }
-        let mut state = self.state.lock();
+        let mut state = lock(&self.state);
         if leadership.is_leader {
             let end = state.offsets.log_end();
             if state.epochs.assign(leadership.epoch, end) {
@@ -223,13 +231,13 @@ impl<L: PartitionLog> Partition<L> {
 
     /// Where a leader epoch ends in this log (KIP-101): the largest epoch at or below it, and its end.
     pub(super) fn epoch_end(&self, leader_epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let state = self.state.lock();
+        let state = lock(&self.state);
         state.epochs.end_offset_for(leader_epoch, state.offsets.log_end())
     }
 
     /// The epoch of the log's first record, if it is known.
     pub(super) fn earliest_epoch(&self) -> LeaderEpoch {
-        let state = self.state.lock();
+        let state = lock(&self.state);
         state
             .epochs
             .epoch_for_offset(state.offsets.log_start())
@@ -262,7 +270,7 @@ impl<L: PartitionLog> Partition<L> {
         let validated =
             validate(&records, &rules, &*tools.compression, now).map_err(|rejection| self.rejected(rejection))?;
 
-        let mut state = self.state.lock();
+        let mut state = lock(&self.state);
         let leader_epoch = self
             .check_append(&config, options.acks)
             .map_err(|code| self.refused(code))?;
@@ -288,8 +296,9 @@ impl<L: PartitionLog> Partition<L> {
             header_bytes: header.encode(),
             body: validated.body().clone(),
         };
-        self.log
-            .append(std::slice::from_ref(&batch), &state, now)
+        tools
+            .inline_writes
+            .run(|| self.log.append(std::slice::from_ref(&batch), &state, now))
             .map_err(|error| self.refused(error.code()))?;
         state.commit(&header, update);
         let is_flush_due = header.next_offset().0.saturating_sub(self.log.synced_offset().0) >= config.flush_messages;
@@ -300,7 +309,7 @@ impl<L: PartitionLog> Partition<L> {
         if is_flush_due {
             // `flush.messages`: the producer waits for the disk, as in Kafka. Other appends go on.
             self.log.sync().map_err(|error| self.refused(error.code()))?;
-            self.advance_high_watermark(&mut self.state.lock());
+            self.advance_high_watermark(&mut lock(&self.state));
         }
         self.waiters.wake();
         self.traffic
@@ -429,7 +438,7 @@ impl<L: PartitionLog> Partition<L> {
         loop {
             let outcome = self.log.sync();
             if outcome.is_ok() {
-                self.advance_high_watermark(&mut self.state.lock());
+                self.advance_high_watermark(&mut lock(&self.state));
             }
             self.failed.store(outcome.is_err(), Ordering::SeqCst);
             // A swap, not a store: it reads what those wrote who found a sync under way and count on another round, and so
@@ -526,7 +535,7 @@ impl<L: PartitionLog> Partition<L> {
         if policy.compact && !policy.delete {
             return Err(ErrorCode::PolicyViolation);
         }
-        let high_watermark = self.state.lock().offsets.high_watermark();
+        let high_watermark = lock(&self.state).offsets.high_watermark();
         let before = if before == Offset::NONE { high_watermark } else { before };
         if before < Offset::ZERO || before > high_watermark {
             return Err(ErrorCode::OffsetOutOfRange);
@@ -539,7 +548,7 @@ impl<L: PartitionLog> Partition<L> {
     /// waited for: appends go on.
     fn raise_log_start(&self, log_start: Offset) -> Result<(), ErrorCode> {
         self.log.advance_log_start(log_start).map_err(|error| error.code())?;
-        let mut state = self.state.lock();
+        let mut state = lock(&self.state);
         state.raise_log_start(log_start).map_err(|error| error.code)?;
         self.publish(&state);
         drop(state);
@@ -554,7 +563,7 @@ impl<L: PartitionLog> Partition<L> {
         loop {
             // The first look at segments reads the index; not under the lock.
             self.log.segments();
-            let state = self.state.lock();
+            let state = lock(&self.state);
             let deletion = next_deletion(&config, &state.offsets, &self.log.segments(), now);
             let Some(deletion) = deletion.filter(|_| !self.is_closed()) else {
                 return Ok(count);
@@ -573,16 +582,16 @@ impl<L: PartitionLog> Partition<L> {
 
     /// Forgets producers that were idle for long.
     pub(super) fn expire_producers(&self, now: Timestamp, expiration_ms: i64) {
-        self.state.lock().producers.expire(now, expiration_ms);
+        lock(&self.state).producers.expire(now, expiration_ms);
     }
 
     /// A copy of the state, for the snapshot of a clean stop.
     pub(super) fn state(&self) -> LogState {
-        self.state.lock().clone()
+        lock(&self.state).clone()
     }
 
     pub(super) fn active_producers(&self) -> Vec<ActiveProducer> {
-        let state = self.state.lock();
+        let state = lock(&self.state);
         let show = |(producer_id, producer): (ProducerId, &ProducerState)| ActiveProducer {
             producer_id,
             producer_epoch: producer.epoch(),

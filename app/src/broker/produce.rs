@@ -113,6 +113,8 @@ impl<S: LogStore> Broker<S> {
         partition.traffic.add(Count::TotalProduceRequests, 1);
         let tools = Arc::clone(&self.tools);
         let appended = if partition.is_slow() {
+            // Never closed.
+            let _lane = partition.slow_lane.acquire().await.ok();
             let partition = Arc::clone(&partition);
             let append = move || partition.append(records, options, &tools);
             let lost = |_| Err(Box::new(failed(id, ErrorCode::UnknownServerError.into())));

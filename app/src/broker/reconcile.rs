@@ -58,14 +58,18 @@ impl<S: LogStore> Broker<S> {
                 removed_logs.push(Arc::clone(partition.log()));
             }
         }
-        if let Err(error) = self.store.delete(&removed_logs, delay_ms) {
+        if let Err(error) = self.store.delete(&removed_logs, delay_ms)
+            && !error.is_offline()
+        {
             error!(replicas = removed_logs.len(), %error, "deleting replicas failed");
         }
         let mut counts = self.directory_counts(&table);
         for replica in changes.leaders.iter().chain(&changes.followers) {
             if let Err(error) = self.lead_or_follow(&mut table, &mut counts, image, replica) {
-                error!(topic = %replica.topic, partition = replica.partition.partition_id, %error,
-                    "a replica could not be set up");
+                if !error.is_offline() {
+                    error!(topic = %replica.topic, partition = replica.partition.partition_id, %error,
+                        "a replica could not be set up");
+                }
                 let id = replica.partition.partition_id.into();
                 if let Some(Hosted::Online(partition)) = table.remove(&replica.topic, replica.topic_id, id) {
                     partition.close();

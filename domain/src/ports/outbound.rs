@@ -82,6 +82,11 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// True when a directory failed, which was said when it did.
+    pub const fn is_offline(&self) -> bool {
+        matches!(self, StorageError::Offline { .. })
+    }
+
     /// What a client is told.
     pub fn code(&self) -> ErrorCode {
         match self {

@@ -4,10 +4,12 @@ use ottla_domain::ports::memory::MemoryLog;
 use ottla_domain::record::records::BatchBuilder;
 
 use super::*;
+use crate::broker::InlineWrites;
 use crate::clock::{SystemClock, SystemEntropy};
 
 fn tools(durability: Durability) -> Tools {
     Tools {
+        inline_writes: InlineWrites::among(2),
         clock: SystemClock::default(),
         entropy: SystemEntropy,
         compression: Box::new(Codecs),

@@ -1,0 +1,82 @@
+//! Keeps disks that stall from holding up the workers of the runtime, which serve all others.
+//!
+//! Appends write into the page cache where they are, because that takes microseconds, unless it does not: a disk whose
+//! caches are full, or that went away for a while, holds whoever writes to it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::task::block_in_place;
+
+/// How long a worker waits for what another thread holds, which it usually does for microseconds.
+const WORKER_PATIENCE: Duration = Duration::from_micros(500);
+
+/// Writes under way on workers: one worker at least is never in any.
+#[derive(Debug)]
+pub struct InlineWrites {
+    count: AtomicUsize,
+    max: usize,
+}
+
+impl InlineWrites {
+    /// For a runtime with so many workers.
+    pub const fn among(workers: usize) -> InlineWrites {
+        InlineWrites {
+            count: AtomicUsize::new(0),
+            max: workers.saturating_sub(1),
+        }
+    }
+
+    /// Writes here; where too many workers do already, the work of this one goes to another thread meanwhile.
+    pub(super) fn run<T>(&self, write: impl FnOnce() -> T) -> T {
+        let is_crowded = self.count.fetch_add(1, Ordering::Relaxed) >= self.max;
+        let written = if is_crowded { block_in_place(write) } else { write() };
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        written
+    }
+}
+
+/// Locks what may be held during a write; while that takes long, the work of a worker goes to another thread.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    let soon = mutex.try_lock_for(WORKER_PATIENCE);
+    soon.unwrap_or_else(|| block_in_place(|| mutex.lock()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    /// Two workers: one writes to a disk that stalls, and so would the other.
+    #[test]
+    fn a_worker_is_left_for_others() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        let writes = Arc::new(InlineWrites::among(2));
+        let held = Arc::new(Mutex::new(()));
+        let (release, stalled) = mpsc::channel::<()>();
+        let stalled = Arc::new(Mutex::new(stalled));
+        for _ in 0..3 {
+            let (writes, stalled, held) = (Arc::clone(&writes), Arc::clone(&stalled), Arc::clone(&held));
+            runtime.spawn(async move {
+                writes.run(|| {
+                    let _held = lock(&held);
+                    stalled.lock().recv().ok()
+                });
+            });
+        }
+        let (done, is_done) = mpsc::channel();
+        for _ in 0..3 {
+            let done = done.clone();
+            runtime.spawn(async move { done.send(()).unwrap() });
+        }
+        for _ in 0..3 {
+            is_done.recv_timeout(Duration::from_secs(30)).unwrap();
+        }
+        drop(release);
+    }
+}
