@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
 mod directories;
+mod faults;
 mod fsync;
 mod index;
 mod kills;
