@@ -1,0 +1,162 @@
+"""The driver of kafka-python."""
+
+import re
+
+import kafka
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import BrokerResponseError, for_code
+
+import driver
+
+
+class KafkaPython(driver.Family):
+    def hello(self, _):
+        return {
+            "family": "kafka-python",
+            "library": f"kafka-python {kafka.__version__}",
+            "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
+            "reads": True,
+        }
+
+    def failure(self, error):
+        if isinstance(error, BrokerResponseError):
+            return {"kafka_error": error.errno}
+        return super().failure(error)
+
+    def produce(self, request):
+        options = ["codec", "acks", "idempotent", "batch", "max_message_bytes"]
+        producer = self.kept(self.new_producer, *map(request.get, options))
+        sent = []
+        for record in map(driver.record, request["records"]):
+            if any(value is None for _, value in record["headers"]):
+                raise driver.Unsupported("headers must have values")
+            record["timestamp_ms"] = record.pop("timestamp")
+            sent.append(producer.send(request["topic"], partition=request["partition"], **record))
+            if not request["batch"]:
+                sent[-1].get(driver.LIMIT_S)
+        producer.flush(driver.LIMIT_S)
+        offsets = [future.get(driver.LIMIT_S).offset for future in sent]
+        # Nobody tells the offset of what nobody acknowledges.
+        return {"offsets": [offset if offset >= 0 else None for offset in offsets]}
+
+    def new_producer(self, codec, acks, idempotent, batch, max_message_bytes):
+        config = {}
+        if batch:
+            # The flush after the last record ends the wait.
+            config = {"linger_ms": 10_000, "batch_size": 4 << 20}
+        if max_message_bytes:
+            config["max_request_size"] = max_message_bytes
+        return kafka.KafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            compression_type=None if codec == "none" else codec,
+            acks=acks,
+            enable_idempotence=idempotent,
+            **config,
+        )
+
+    def fetch(self, request):
+        consumer, partition = self.consumer_at(request, request.get("max_bytes") or driver.DEFAULT_MAX_BYTES)
+        deadline = driver.Deadline(request)
+        records = []
+        while len(records) < request["count"] and deadline.left() > 0:
+            for record in consumer.poll(100, max_records=request["count"] - len(records)).get(partition, []):
+                records.append(seen(record))
+        consumer.unsubscribe()
+        driver.need_all(records, request["count"])
+        return {"records": records}
+
+    def read_until_error(self, request):
+        consumer, _ = self.consumer_at(request, driver.DEFAULT_MAX_BYTES)
+        deadline = driver.Deadline(request)
+        count = 0
+        ended = {"ended": "timeout"}
+        try:
+            while deadline.left() > 0:
+                before = count
+                count += sum(map(len, consumer.poll(100).values()))
+                if count > before == 0:
+                    deadline.restart()
+                    self.reply({"ok": True, "reading": True})
+        except Exception as error:
+            ended = self.failure(error)
+        consumer.unsubscribe()
+        return {"records": count} | ended
+
+    def consumer_at(self, request, max_bytes):
+        consumer = self.kept(self.new_consumer, max_bytes)
+        consumer.assign([partition(request)])
+        consumer.seek(partition(request), request["offset"])
+        return consumer, partition(request)
+
+    def consumer(self):
+        return self.kept(self.new_consumer, driver.DEFAULT_MAX_BYTES)
+
+    def new_consumer(self, max_bytes):
+        return kafka.KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_bytes=max_bytes,
+            max_partition_fetch_bytes=max_bytes,
+        )
+
+    def offsets(self, request):
+        asked = partition(request)
+        earliest = self.consumer().beginning_offsets([asked])
+        latest = self.consumer().end_offsets([asked])
+        return {"earliest": earliest[asked], "latest": latest[asked]}
+
+    def offset_for_time(self, request):
+        found = self.consumer().offsets_for_times({partition(request): request["timestamp"]})[partition(request)]
+        return {"offset": found and found.offset}
+
+    def admin(self):
+        return self.kept(self.new_admin)
+
+    def new_admin(self):
+        return kafka.KafkaAdminClient(bootstrap_servers=self.bootstrap)
+
+    def create_topic(self, request):
+        options = {"num_partitions": request["partitions"], "replication_factor": 1, "configs": request["configs"]}
+        self.admin().create_topics({request["topic"]: options})
+
+    def partitions(self, request):
+        [topic] = self.admin().describe_topics([request["topic"]])
+        if topic["error_code"]:
+            raise for_code(topic["error_code"])(request["topic"])
+        return {"count": len(topic["partitions"])}
+
+    def grow_topic(self, request):
+        self.admin().create_partitions({request["topic"]: request["count"]})
+
+    def alter_config(self, request):
+        told = self.admin().alter_configs([resource(request, {request["key"]: request["value"]})])
+        told = told["topic"][request["topic"]]
+        # The text of an error is all that there is of it.
+        if code := re.match(r"\[Error (\d+)\]", told):
+            raise for_code(int(code[1]))(told)
+
+    def describe_config(self, request):
+        told = self.admin().describe_configs([resource(request, [request["key"]])], config_filter="all")
+        return {"value": told["topic"][request["topic"]][request["key"]]["value"]}
+
+    def delete_topic(self, request):
+        self.admin().delete_topics([request["topic"]])
+
+
+def partition(request):
+    return kafka.TopicPartition(request["topic"], request["partition"])
+
+
+def resource(request, configs):
+    return ConfigResource(ConfigResourceType.TOPIC, request["topic"], configs)
+
+
+def seen(record):
+    return driver.seen(
+        record.offset, record.timestamp, record.timestamp_type, record.key, record.value, record.headers
+    )
+
+
+if __name__ == "__main__":
+    driver.run(KafkaPython)
