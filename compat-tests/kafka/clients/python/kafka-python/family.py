@@ -1,10 +1,11 @@
 """The driver of kafka-python."""
 
 import re
+import time
 
 import kafka
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import BrokerResponseError, for_code
+from kafka.errors import BrokerResponseError, NodeNotReadyError, for_code
 
 import driver
 
@@ -110,38 +111,46 @@ class KafkaPython(driver.Family):
         found = self.consumer().offsets_for_times({partition(request): request["timestamp"]})[partition(request)]
         return {"offset": found and found.offset}
 
-    def admin(self):
-        return self.kept(self.new_admin)
+    def ask(self, operation, *args, **options):
+        """Asks the admin client, which does not itself wait for a broker that it lost."""
+        end = time.monotonic() + driver.LIMIT_S
+        while True:
+            try:
+                return getattr(self.kept(self.new_admin), operation)(*args, **options)
+            except NodeNotReadyError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
     def new_admin(self):
         return kafka.KafkaAdminClient(bootstrap_servers=self.bootstrap)
 
     def create_topic(self, request):
         options = {"num_partitions": request["partitions"], "replication_factor": 1, "configs": request["configs"]}
-        self.admin().create_topics({request["topic"]: options})
+        self.ask("create_topics", {request["topic"]: options})
 
     def partitions(self, request):
-        [topic] = self.admin().describe_topics([request["topic"]])
+        [topic] = self.ask("describe_topics", [request["topic"]])
         if topic["error_code"]:
             raise for_code(topic["error_code"])(request["topic"])
         return {"count": len(topic["partitions"])}
 
     def grow_topic(self, request):
-        self.admin().create_partitions({request["topic"]: request["count"]})
+        self.ask("create_partitions", {request["topic"]: request["count"]})
 
     def alter_config(self, request):
-        told = self.admin().alter_configs([resource(request, {request["key"]: request["value"]})])
+        told = self.ask("alter_configs", [resource(request, {request["key"]: request["value"]})])
         told = told["topic"][request["topic"]]
         # The text of an error is all that there is of it.
         if code := re.match(r"\[Error (\d+)\]", told):
             raise for_code(int(code[1]))(told)
 
     def describe_config(self, request):
-        told = self.admin().describe_configs([resource(request, [request["key"]])], config_filter="all")
+        told = self.ask("describe_configs", [resource(request, [request["key"]])], config_filter="all")
         return {"value": told["topic"][request["topic"]][request["key"]]["value"]}
 
     def delete_topic(self, request):
-        self.admin().delete_topics([request["topic"]])
+        self.ask("delete_topics", [request["topic"]])
 
 
 def partition(request):
