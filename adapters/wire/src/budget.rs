@@ -2,10 +2,10 @@
 //!
 //! A connection pays for what it holds: bytes received, structures decoded from them, answers that its client has not
 //! taken. Small things are free, so that every connection can go on. At the limit whoever needs more waits; as partial
-//! frames could wait for one another for ever, the connection that holds most with least progress is closed then.
+//! frames could wait for one another for ever, the connections that hold most with least progress are closed then.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,16 @@ use tokio::sync::Notify;
 pub(crate) const FREE_BYTES: usize = 16 * 1024;
 /// How long others make room before somebody is closed.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How much of the limit is freed then: one connection at a time would not help against many small ones.
+const FREED_SHARE: usize = 8;
+
+/// More is needed than may ever be held.
+#[derive(Debug, thiserror::Error)]
+#[error("{needed_bytes} bytes are needed, ottla.request.memory.bytes is {limit_bytes}")]
+pub(crate) struct NoRoom {
+    needed_bytes: usize,
+    limit_bytes: usize,
+}
 
 /// The memory that may be held, and who holds it.
 #[derive(Debug)]
@@ -61,6 +71,7 @@ impl Budget {
             moved_at_review: AtomicU64::new(0),
             held_bytes: AtomicUsize::new(0),
             ending: AtomicU8::new(GOING_ON),
+            is_hung_up: AtomicBool::new(false),
             signal: Notify::new(),
         });
         accounts.open.insert(id, Arc::downgrade(&account));
@@ -76,6 +87,23 @@ impl Budget {
         taken.is_ok()
     }
 
+    /// Waits until `bytes` more may be held, and takes them.
+    async fn take(&self, bytes: usize) {
+        if self.try_take(bytes) {
+            return;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let freed = self.freed.notified();
+            if self.try_take(bytes) {
+                return;
+            }
+            if tokio::time::timeout(PATIENCE, freed).await.is_err() {
+                self.review();
+            }
+        }
+    }
+
     fn give_back(&self, bytes: usize) {
         self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
         if self.waiting.load(Ordering::Acquire) > 0 {
@@ -83,7 +111,8 @@ impl Budget {
         }
     }
 
-    /// Closes the connection that holds most beyond what it moved since the last review.
+    /// Closes the connections that hold most beyond what they moved since the last review, until that frees a share of
+    /// the limit.
     fn review(&self) {
         // Gathered first: the last owner of an account takes the lock when it drops it.
         let open: Vec<Arc<Account>> = {
@@ -95,8 +124,14 @@ impl Budget {
             accounts.open.values().filter_map(Weak::upgrade).collect()
         };
         let stuck = open.iter().map(|account| (account.stuck_bytes(), account));
-        let stuck = stuck.max_by_key(|(bytes, _)| *bytes);
-        if let Some((1.., account)) = stuck {
+        let mut stuck: Vec<_> = stuck.filter(|(bytes, _)| *bytes > 0).collect();
+        stuck.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let mut freed_bytes = 0;
+        for (_, account) in stuck {
+            if freed_bytes >= self.limit_bytes / FREED_SHARE {
+                break;
+            }
+            freed_bytes += account.held_bytes.load(Ordering::Relaxed);
             account.end(CROWDED);
         }
     }
@@ -119,6 +154,8 @@ pub(crate) struct Account {
     moved_at_review: AtomicU64,
     held_bytes: AtomicUsize,
     ending: AtomicU8,
+    /// The client sends no more and, most likely, is gone.
+    is_hung_up: AtomicBool,
     signal: Notify,
 }
 
@@ -150,18 +187,43 @@ impl Account {
         self.reached(CROWDED).await;
     }
 
+    /// Notes that the client sends no more.
+    pub(crate) fn hang_up(&self) {
+        self.is_hung_up.store(true, Ordering::Release);
+        self.signal.notify_waiters();
+    }
+
+    /// Returns once the client sends no more: what waits on its behalf need wait no longer.
+    pub(crate) async fn hung_up(&self) {
+        self.until(|| self.is_hung_up.load(Ordering::Acquire)).await;
+    }
+
     fn end(&self, ending: u8) {
         self.ending.fetch_max(ending, Ordering::AcqRel);
         self.signal.notify_waiters();
     }
 
     async fn reached(&self, ending: u8) {
+        self.until(|| self.ending.load(Ordering::Acquire) >= ending).await;
+    }
+
+    async fn until(&self, happened: impl Fn() -> bool) {
         loop {
             let signal = self.signal.notified();
-            if self.ending.load(Ordering::Acquire) >= ending {
+            if happened() {
                 return;
             }
             signal.await;
+        }
+    }
+
+    /// Waits while the limit is reached. `is_spared` is for requests whose answers are small next to them: they wait
+    /// only while the connection has answers that its client does not take.
+    pub(crate) async fn admit(&self, is_spared: bool) {
+        let is_full = self.budget.used_bytes.load(Ordering::Acquire) >= self.budget.limit_bytes;
+        if is_full && !(is_spared && self.held_bytes.load(Ordering::Relaxed) == 0) {
+            self.budget.take(1).await;
+            self.budget.give_back(1);
         }
     }
 
@@ -181,22 +243,6 @@ impl Account {
     /// Room that is yet to be paid for.
     pub(crate) fn charge(self: &Arc<Self>) -> Charge {
         self.force(0)
-    }
-
-    async fn take(&self, bytes: usize) {
-        if !self.budget.try_take(bytes) {
-            let _waiting = Waiting::new(&self.budget.waiting);
-            loop {
-                let freed = self.budget.freed.notified();
-                if self.budget.try_take(bytes) {
-                    break;
-                }
-                if tokio::time::timeout(PATIENCE, freed).await.is_err() {
-                    self.budget.review();
-                }
-            }
-        }
-        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// What the connection holds beyond what it moved since the last review; that was now.
@@ -237,10 +283,20 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Waits for more room. What can never be had waits until the connection is closed for it.
-    pub(crate) async fn grow(&mut self, bytes: usize) {
-        self.account.take(bytes).await;
+    /// Waits for more room.
+    pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let limit_bytes = self.account.budget.limit_bytes;
+        let needed_bytes = self.bytes.saturating_add(bytes);
+        if needed_bytes > limit_bytes {
+            return Err(NoRoom {
+                needed_bytes,
+                limit_bytes,
+            });
+        }
+        self.account.budget.take(bytes).await;
+        self.account.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
+        Ok(())
     }
 }
 
@@ -262,12 +318,12 @@ mod tests {
         let budget = Budget::new(100_000);
         let (first, second) = (budget.open(), budget.open());
         let mut held = first.charge();
-        held.grow(80_000).await;
+        held.grow(80_000).await.unwrap();
         let mut wanted = second.charge();
         let mut growing = std::pin::pin!(wanted.grow(30_000));
         assert!(tokio::time::timeout(PATIENCE / 2, &mut growing).await.is_err());
         drop(held);
-        growing.await;
+        growing.await.unwrap();
         assert_eq!(budget.used_bytes.load(Ordering::Acquire), 30_000);
     }
 
@@ -276,8 +332,8 @@ mod tests {
         let budget = Budget::new(100_000);
         let (stuck, moving, waiting) = (budget.open(), budget.open(), budget.open());
         let (mut of_stuck, mut of_moving) = (stuck.charge(), moving.charge());
-        of_stuck.grow(40_000).await;
-        of_moving.grow(60_000).await;
+        of_stuck.grow(40_000).await.unwrap();
+        of_moving.grow(60_000).await.unwrap();
         moving.moved(50_000);
         let closing = async {
             stuck.crowded_out().await;
@@ -285,8 +341,54 @@ mod tests {
         };
         let mut wanted = waiting.charge();
         let ended = tokio::time::timeout(PATIENCE * 10, async { tokio::join!(closing, wanted.grow(20_000)) });
-        ended.await.expect("nobody was closed");
+        ended.await.expect("nobody was closed").1.unwrap();
         assert_eq!(moving.ending.load(Ordering::Acquire), GOING_ON);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_holders_make_room_together() {
+        let budget = Budget::new(100_000);
+        let mut holders = Vec::new();
+        for _ in 0..100 {
+            let account = budget.open();
+            let mut charge = account.charge();
+            charge.grow(1_000).await.unwrap();
+            holders.push(tokio::spawn(async move {
+                account.crowded_out().await;
+                drop(charge);
+            }));
+        }
+        let mut wanted = budget.open().charge();
+        let began = tokio::time::Instant::now();
+        wanted.grow(12_000).await.unwrap();
+        assert!(began.elapsed() <= PATIENCE * 2, "{:?}", began.elapsed());
+        let closed = holders.iter().filter(|holder| holder.is_finished()).count();
+        assert_eq!(closed, 13, "a share of the limit and no more");
+    }
+
+    #[tokio::test]
+    async fn what_can_never_be_had_is_refused_at_once() {
+        let budget = Budget::new(100_000);
+        let mut charge = budget.open().charge();
+        charge.grow(60_000).await.unwrap();
+        assert!(charge.grow(60_000).await.is_err());
+        charge.grow(40_000).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_limit_only_spared_requests_of_those_who_hold_nothing_run() {
+        let budget = Budget::new(100_000);
+        let (holder, other) = (budget.open(), budget.open());
+        let held = holder.force(150_000);
+        other.admit(true).await;
+        for (account, is_spared) in [(&holder, true), (&holder, false), (&other, false)] {
+            let admitted = tokio::time::timeout(PATIENCE / 2, account.admit(is_spared)).await;
+            assert!(admitted.is_err(), "{is_spared}");
+        }
+        drop(held);
+        other.admit(false).await;
+        holder.admit(true).await;
+        assert_eq!(budget.used_bytes.load(Ordering::Acquire), 0);
     }
 
     #[test]

@@ -186,9 +186,21 @@ impl ProduceApi for FakeNode {
 impl FetchApi for FakeNode {
     type Region = Arc<File>;
 
-    async fn fetch(&self, request: Fetch) -> Waiting<FetchReply<Arc<File>>> {
+    async fn fetch(
+        &self,
+        request: Fetch,
+        hung_up: impl Future<Output = ()> + Send + 'static,
+    ) -> Waiting<FetchReply<Arc<File>>> {
         let Some(records) = self.records.lock().pop() else {
-            return Waiting::Later(Box::pin(std::future::pending()));
+            let nothing = FetchReply {
+                error: ErrorCode::None,
+                session_id: 0,
+                topics: Vec::new(),
+            };
+            return Waiting::Later(Box::pin(async move {
+                hung_up.await;
+                nothing
+            }));
         };
         let topics = request.partitions.iter().map(|(topic, partition)| {
             let fetched = Fetched {

@@ -24,7 +24,7 @@ impl<R> Response<R> {
             Part::Bytes(bytes) => bytes.len(),
             Part::File { .. } => 0,
         });
-        sizes.sum()
+        sizes.sum::<usize>() + self.parts.len() * size_of::<Part<R>>()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fetch: sessions, reading, and waiting for records.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,11 @@ struct Run<S: LogStore> {
 impl<S: LogStore> FetchApi for Services<S> {
     type Region = RegionOf<S>;
 
-    async fn fetch(&self, mut request: Fetch) -> Waiting<FetchReply<Self::Region>> {
+    async fn fetch(
+        &self,
+        mut request: Fetch,
+        hung_up: impl Future<Output = ()> + Send + 'static,
+    ) -> Waiting<FetchReply<Self::Region>> {
         let broker = Arc::clone(&self.broker);
         let session_id = request.session_id;
         let begun = broker
@@ -75,7 +80,7 @@ impl<S: LogStore> FetchApi for Services<S> {
             return Waiting::Ready(run.finish(read));
         }
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        Waiting::Later(Box::pin(run.wait(deadline)))
+        Waiting::Later(Box::pin(run.wait(deadline, hung_up)))
     }
 }
 
@@ -145,7 +150,8 @@ impl<S: LogStore> Run<S> {
         known().next().is_none() || known().any(urgent) || known().map(size_of).sum::<usize>() >= self.min_bytes
     }
 
-    async fn wait(mut self, deadline: Instant) -> FetchReply<RegionOf<S>> {
+    async fn wait(mut self, deadline: Instant, hung_up: impl Future<Output = ()>) -> FetchReply<RegionOf<S>> {
+        let mut hung_up = pin!(hung_up);
         let watch = Watch::new(
             self.wanted
                 .iter()
@@ -170,7 +176,12 @@ impl<S: LogStore> Run<S> {
             if self.is_enough(&read) {
                 return self.finish(read);
             }
-            if !watch.changed(deadline).await {
+            let has_changed = tokio::select! {
+                biased;
+                () = &mut hung_up => false,
+                has_changed = watch.changed(deadline) => has_changed,
+            };
+            if !has_changed {
                 let read = self.read().await;
                 return self.finish(read);
             }

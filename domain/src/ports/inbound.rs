@@ -224,8 +224,12 @@ pub trait FetchApi: Send + Sync + 'static {
     /// Access to files for `sendfile`.
     type Region: Clone + Send + Sync + 'static;
 
-    /// Reads what there is, or waits for it.
-    fn fetch(&self, request: Fetch) -> impl Future<Output = Waiting<FetchReply<Self::Region>>> + Send;
+    /// Reads what there is, or waits for it until the client has `hung_up`: then it answers at once.
+    fn fetch(
+        &self,
+        request: Fetch,
+        hung_up: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Waiting<FetchReply<Self::Region>>> + Send;
 }
 
 /// What ListOffsets asks for: a timestamp, or one of Kafka's negative numbers for it.

@@ -26,7 +26,7 @@ use crate::node::Node;
 use crate::produce_request::{self, ProduceRequest};
 use crate::response::Response;
 
-pub(super) static API: Api = Api::broker(0, "Produce", (0, 13), 9);
+pub(super) static API: Api = Api::broker(0, "Produce", (0, 13), 9).served_at_limit();
 /// The client id with which Apache Kafka's own tools may write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
 

@@ -28,7 +28,7 @@ use crate::response::Response;
 use crate::server::ListenerKind;
 
 pub(super) static API: Api = {
-    let mut api = Api::both(1, "Fetch", (4, 18), 12);
+    let mut api = Api::both(1, "Fetch", (4, 18), 12).served_at_limit();
     api.abandoned_on_stop = true;
     api
 };
@@ -40,7 +40,9 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Regi
     if call.listener.kind == ListenerKind::Controller {
         return Ok(fetch_metadata(call, &request));
     }
-    match call.node.fetch(fetch(call.version(), request)).await {
+    let account = Arc::clone(call.account);
+    let hung_up = async move { account.hung_up().await };
+    match call.node.fetch(fetch(call.version(), request), hung_up).await {
         Waiting::Ready(reply) => respond(head, call.node, &call.listener.name, reply).map(Answer::Now),
         Waiting::Later(reply) => {
             let (node, listener) = (Arc::clone(call.node), Arc::clone(&call.listener.name));
@@ -112,10 +114,16 @@ fn fetch(version: i16, request: FetchRequest) -> Fetch {
 /// A fetch of the metadata log; anything else is malformed here.
 fn fetch_metadata<N: Node>(call: &Call<'_, N>, request: &FetchRequest) -> Answer<N::Region> {
     let (head, listener) = (call.request.head(), Arc::clone(&call.listener.name));
+    let account = Arc::clone(call.account);
     let (node, request) = (Arc::clone(call.node), read_quorum_fetch(head.version, request));
     Answer::Later(Box::pin(async move {
         let reply = match request {
-            Some(request) => node.handle(Request::Fetch(request)).await,
+            Some(request) => tokio::select! {
+                biased;
+                reply = node.handle(Request::Fetch(request)) => reply,
+                // No replica sends a fetch and closes its side.
+                () = account.hung_up() => return Err(Refusal::Silently),
+            },
             None => Err(ErrorCode::InvalidRequest),
         };
         let (reply, endpoints) = match reply {

@@ -96,6 +96,7 @@ use ottla_domain::metadata::controller::configs::AlterConfigs;
 
 use self::request::Head;
 pub(crate) use self::request::{Refusal, Request};
+use crate::budget::Account;
 use crate::metrics::ApiMetrics;
 use crate::node::Node;
 use crate::response::Response;
@@ -118,6 +119,8 @@ pub(crate) struct Api {
     pub(crate) forwardable: bool,
     /// An answer that is waited for when the node stops is not worth waiting for.
     pub(crate) abandoned_on_stop: bool,
+    /// It runs even while `ottla.request.memory.bytes` is used up, because its answers hold little memory.
+    pub(crate) served_at_limit: bool,
     pub(crate) metrics: ApiMetrics,
 }
 
@@ -134,6 +137,7 @@ impl Api {
             controller: false,
             forwardable: false,
             abandoned_on_stop: false,
+            served_at_limit: false,
             metrics: ApiMetrics::new(),
         }
     }
@@ -151,6 +155,12 @@ impl Api {
         let mut api = Api::broker(key, name, versions, flexible_from);
         api.controller = true;
         api
+    }
+
+    /// The same, and it runs even while `ottla.request.memory.bytes` is used up.
+    const fn served_at_limit(mut self) -> Self {
+        self.served_at_limit = true;
+        self
     }
 
     /// The same, and brokers may pass it on in an Envelope.
@@ -256,6 +266,8 @@ pub(crate) enum Answer<R> {
 struct Call<'a, N> {
     node: &'a Arc<N>,
     listener: &'a Listening,
+    /// Of the connection.
+    account: &'a Arc<Account>,
     request: &'a Request,
     /// A command was refused because another node is the controller.
     not_controller: AtomicBool,
@@ -296,11 +308,13 @@ impl<N: Node> Call<'_, N> {
 pub(crate) async fn execute<N: Node>(
     node: &Arc<N>,
     listener: &Listening,
+    account: &Arc<Account>,
     request: &Request,
 ) -> Result<Answer<N::Region>, Refusal> {
     let call = Call {
         node,
         listener,
+        account,
         request,
         not_controller: AtomicBool::new(false),
     };

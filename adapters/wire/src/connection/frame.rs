@@ -6,12 +6,10 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use crate::budget::{Account, Charge, FREE_BYTES};
+use crate::budget::{Account, Charge, FREE_BYTES, NoRoom};
 
 /// Small frames are read together into a buffer of this size, which is free; larger ones get one of their own.
 const CHUNK_BYTES: usize = FREE_BYTES;
-/// What a large frame gets before its bytes arrive, unless the connection has already delivered a larger one.
-const LARGE_BYTES: usize = 64 * 1024;
 /// The API key of Produce, the only request that may be large.
 const PRODUCE: [u8; 2] = [0, 0];
 
@@ -31,6 +29,8 @@ pub(crate) enum FrameError {
     Io(#[from] io::Error),
     #[error("a frame announces {size} bytes, allowed are {max_bytes}")]
     Size { size: i32, max_bytes: usize },
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 /// The receiving side of a connection.
@@ -98,18 +98,22 @@ impl<'a> FrameReader<'a> {
         Ok(true)
     }
 
-    /// A frame in memory of its own, which at most doubles as bytes arrive.
+    /// A frame in memory of its own, which at most doubles as bytes arrive: a size that was only announced costs nothing,
+    /// unless the connection has already delivered as much.
     async fn large(&mut self, size_bytes: usize) -> Result<Option<(Bytes, Charge)>, FrameError> {
-        let first_bytes = size_bytes.min(self.delivered_bytes.max(LARGE_BYTES));
         let mut charge = self.account.charge();
-        charge.grow(first_bytes).await;
-        let mut frame = BytesMut::with_capacity(first_bytes);
-        frame.put(self.buffer.split());
+        // It begins in the free buffer, which holds nothing else: the frame is larger.
+        let mut frame = std::mem::take(&mut self.buffer);
+        let trusted_bytes = size_bytes.min(self.delivered_bytes);
+        if trusted_bytes > 0 {
+            charge.grow(trusted_bytes).await?;
+            frame.reserve(trusted_bytes - frame.len().min(trusted_bytes));
+        }
         while frame.len() < size_bytes {
             let missing_bytes = size_bytes - frame.len();
             if frame.len() == frame.capacity() {
-                let more_bytes = missing_bytes.min(frame.len());
-                charge.grow(more_bytes).await;
+                let more_bytes = missing_bytes.min(frame.len().max(CHUNK_BYTES));
+                charge.grow(more_bytes).await?;
                 frame.reserve(more_bytes);
             }
             match receive(self.stream, &mut (&mut frame).limit(missing_bytes)).await? {

@@ -15,13 +15,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 pub(crate) use frame::{FrameError, FrameLimits};
 
 use crate::api::{self, Answer, Api, Refusal};
-use crate::budget::{Account, Budget, Charge, FREE_BYTES};
+use crate::budget::{Account, Budget, Charge, FREE_BYTES, NoRoom};
 use crate::metrics;
 use crate::node::Node;
 use crate::rate_limit::RateLimit;
@@ -59,6 +60,30 @@ async fn until_idle(account: &Account, idle: Option<Duration>) {
     }
 }
 
+/// Returns once the client sends no more, whether or not all that it sent was read.
+async fn until_hung_up(stream: &TcpStream) {
+    // Nobody asked the kernel for priority data, so this is the end of the stream alone, also while unread bytes wait.
+    match stream.ready(Interest::PRIORITY).await {
+        Ok(ready) if !ready.is_read_closed() => std::future::pending().await,
+        // Of an error the reading task learns by itself.
+        _ => {}
+    }
+}
+
+/// Why the connection must end, whatever it is at. Notices on the way when the client hangs up.
+async fn until_ended(stream: &TcpStream, account: &Account, idle: Option<Duration>) -> Ended {
+    let watching = async {
+        until_hung_up(stream).await;
+        account.hang_up();
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = until_idle(account, idle) => Ended::Idle,
+        () = account.crowded_out() => Ended::Crowded,
+        ended = watching => ended,
+    }
+}
+
 /// An answer on its way to the writing task.
 struct Pending<R> {
     api: &'static Api,
@@ -87,6 +112,8 @@ enum Ended {
     Idle,
     #[error("it held most of ottla.request.memory.bytes with least progress")]
     Crowded,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 /// The writing task ends with the reading one, also when that is dropped.
@@ -104,24 +131,24 @@ pub(crate) async fn serve<N: Node>(stream: TcpStream, peer: SocketAddr, shared: 
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
     let writing = tokio::spawn(write_answers(Arc::clone(&stream), Arc::clone(&account), queue));
     let _abort_writing = AbortOnDrop(writing.abort_handle());
+    let mut ended = pin!(until_ended(&stream, &account, shared.idle));
     let result = {
         let mut reading = pin!(read_requests(&stream, &account, &shared, answers));
         tokio::select! {
             biased;
             result = &mut reading => result,
-            () = until_idle(&account, shared.idle) => Err(Ended::Idle),
-            () = account.crowded_out() => Err(Ended::Crowded),
+            ended = &mut ended => Err(ended),
         }
     };
     let result = match result {
         // Nothing more is read, but what was accepted before is answered, as Kafka answers one request after another.
-        Ok(()) | Err(Ended::Refused(_) | Ended::Frame(FrameError::Size { .. })) => {
+        Ok(())
+        | Err(Ended::Refused(_) | Ended::NoRoom(_) | Ended::Frame(FrameError::Size { .. } | FrameError::NoRoom(_))) => {
             let mut writing = pin!(writing);
             let written = tokio::select! {
                 biased;
                 written = &mut writing => written.unwrap_or_else(|error| Err(io::Error::other(error).into())),
-                () = until_idle(&account, shared.idle) => Err(Ended::Idle),
-                () = account.crowded_out() => Err(Ended::Crowded),
+                ended = &mut ended => Err(ended),
             };
             result.and(written)
         }
@@ -164,10 +191,11 @@ async fn read_requests<N: Node>(
         let received = Instant::now();
         let request = api::Request::parse(frame, shared.listener.kind)?;
         let decoded_bytes = request.check()?;
+        account.admit(request.api.served_at_limit).await;
         if decoded_bytes > FREE_BYTES {
-            charge.grow(decoded_bytes).await;
+            charge.grow(decoded_bytes).await?;
         }
-        let response = match api::execute(&shared.node, &shared.listener, &request).await? {
+        let response = match api::execute(&shared.node, &shared.listener, account, &request).await? {
             Answer::Now(response) => {
                 charge = account.force(response.memory_bytes());
                 Readiness::Now(response)

@@ -258,6 +258,35 @@ async fn a_client_that_sends_no_more_gets_its_answers() {
 }
 
 #[tokio::test]
+async fn polls_end_when_the_client_hangs_up_even_if_more_are_queued_than_are_read() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let mut client = fixture.connect().await;
+    let polls = IN_FLIGHT_MAX as i32 + 20;
+    for correlation in 0..polls {
+        client.send(1, 11, false, correlation, &fetch()).await;
+    }
+    client.stream.shutdown().await.unwrap();
+    for correlation in 0..polls {
+        assert_eq!(client.receive::<FetchResponse>(11, false).await.0, correlation);
+    }
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_request_that_never_fits_closes_its_connection_alone() {
+    let fixture = Fixture::with_memory(1 << 20);
+    let mut holder = fixture.connect().await;
+    holder.stream.write_all(&2_900_000i32.to_be_bytes()).await.unwrap();
+    holder.stream.write_all(&vec![0; 500_000]).await.unwrap();
+    // Three bytes each on the wire, a hundred decoded.
+    let request = ProduceRequest::default().with_topic_data(vec![TopicProduceData::default(); 50_000]);
+    let mut client = fixture.connect().await;
+    client.send(0, 9, true, 1, &request).await;
+    assert!(client.is_closed().await);
+    holder.stream.write_all(&vec![0; 1000]).await.unwrap();
+}
+
+#[tokio::test]
 async fn stopping_answers_what_was_accepted_but_not_polls() {
     let fixture = Fixture::start(ListenerKind::Broker);
     let (mut producer, mut consumer) = (fixture.connect().await, fixture.connect().await);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tokio::runtime::Builder;
 
 use super::*;
+use crate::budget::Budget;
 use crate::checker::tests::bodies;
 use crate::fake::FakeNode;
 use crate::server::Listening;
@@ -29,8 +30,9 @@ proptest! {
         }
         request.check().unwrap();
         let runtime = Builder::new_current_thread().build().unwrap();
+        let account = Budget::new(usize::MAX).open();
         let listener = Listening { name: "PLAINTEXT".into(), kind };
-        let answer = runtime.block_on(execute(&Arc::new(FakeNode::default()), &listener, &request));
+        let answer = runtime.block_on(execute(&Arc::new(FakeNode::default()), &listener, &account, &request));
         match answer {
             Ok(_) | Err(Refusal::Silently) => {}
             Err(refusal) => prop_assert!(false, "{refusal}"),
