@@ -57,6 +57,11 @@ impl Budget {
         })
     }
 
+    /// `ottla.request.memory.bytes`.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// The account of a new connection.
     pub(crate) fn open(self: &Arc<Self>) -> Arc<Account> {
         let accounts = &mut *self.accounts.lock();

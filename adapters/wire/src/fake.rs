@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -50,6 +50,8 @@ pub(crate) struct FakeNode {
     pub(crate) holds_delete_records: watch::Sender<bool>,
     /// What the next fetches return; when there is nothing they poll for ever.
     pub(crate) records: Mutex<Vec<Slice>>,
+    /// A fetch panics while this is true.
+    pub(crate) panics: AtomicBool,
     /// Topics whose creation was asked for.
     pub(crate) created: Mutex<Vec<String>>,
     controller: Mutex<Controller>,
@@ -80,6 +82,7 @@ impl Default for FakeNode {
             replicated: watch::Sender::new(false),
             holds_delete_records: watch::Sender::new(false),
             records: Mutex::default(),
+            panics: AtomicBool::new(false),
             created: Mutex::default(),
             controller: Mutex::new(Controller::new(image(), settings, Offset(100), Mono(0))),
             refusal: Mutex::default(),
@@ -191,6 +194,7 @@ impl FetchApi for FakeNode {
         request: Fetch,
         hung_up: impl Future<Output = ()> + Send + 'static,
     ) -> Waiting<FetchReply<Arc<File>>> {
+        assert!(!self.panics.load(Ordering::Relaxed), "asked for");
         let Some(records) = self.records.lock().pop() else {
             let nothing = FetchReply {
                 error: ErrorCode::None,

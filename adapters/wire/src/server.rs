@@ -258,7 +258,11 @@ async fn accept<N: Node>(
             biased;
             _ = stopped.wait_for(|stop| *stop) => break,
             Some(ended) = connections.join_next_with_id() => {
-                accounts.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                let (id, ()) = ended.unwrap_or_else(|error| {
+                    connection::report_panic(&name, &error);
+                    (error.id(), ())
+                });
+                accounts.remove(&id);
                 continue;
             }
             // Beyond max.connections new ones wait in the backlog, as Kafka lets them.

@@ -9,6 +9,8 @@ const SHARDS: i32 = 8;
 const IDS_PER_SHARD: i32 = i32::MAX / SHARDS;
 /// `min.incremental.fetch.session.eviction.ms`, which Kafka does not document and nobody sets.
 const EVICTION_MS: i64 = 120_000;
+/// How many partitions all sessions remember together: some 200 bytes each.
+const PARTITIONS_MAX: usize = 240_000;
 
 /// Fetch sessions, spread over shards by their ids.
 #[derive(Debug)]
@@ -22,7 +24,13 @@ impl Sessions {
     pub(super) fn new(capacity: usize) -> Self {
         let shard = |number: i32| {
             let ids = number * IDS_PER_SHARD..(number + 1) * IDS_PER_SHARD;
-            Mutex::new(SessionCache::new(capacity.div_ceil(SHARDS as usize), EVICTION_MS, ids))
+            let share = |all: usize| all.div_ceil(SHARDS as usize);
+            Mutex::new(SessionCache::new(
+                share(capacity),
+                share(PARTITIONS_MAX),
+                EVICTION_MS,
+                ids,
+            ))
         };
         Sessions {
             shards: (0..SHARDS).map(shard).collect(),

@@ -129,6 +129,9 @@ enum Kind {
 #[derive(Debug)]
 pub struct SessionCache {
     sessions: BTreeMap<i32, Session>,
+    /// How many partitions they remember together.
+    partition_count: usize,
+    partitions_max: usize,
     capacity: usize,
     eviction_ms: i64,
     ids: std::ops::Range<i32>,
@@ -136,10 +139,13 @@ pub struct SessionCache {
 
 impl SessionCache {
     /// A cache of up to `capacity` sessions (`max.incremental.fetch.session.cache.slots`), in which a session unused
-    /// for `eviction_ms` makes room for any other.
-    pub fn new(capacity: usize, eviction_ms: i64, ids: std::ops::Range<i32>) -> Self {
+    /// for `eviction_ms` makes room for any other, and of up to `partitions_max` partitions in all of them. Kafka has no
+    /// such limit; a client whose partitions find no room has no session and names them all each time.
+    pub fn new(capacity: usize, partitions_max: usize, eviction_ms: i64, ids: std::ops::Range<i32>) -> Self {
         SessionCache {
             sessions: BTreeMap::new(),
+            partition_count: 0,
+            partitions_max,
             capacity,
             eviction_ms,
             ids,
@@ -158,7 +164,13 @@ impl SessionCache {
 
     /// How many partitions all sessions remember.
     pub fn partition_count(&self) -> usize {
-        self.sessions.values().map(|session| session.partitions.len()).sum()
+        self.partition_count
+    }
+
+    fn remove(&mut self, session_id: i32) -> bool {
+        let removed = self.sessions.remove(&session_id);
+        self.partition_count -= removed.as_ref().map_or(0, |session| session.partitions.len());
+        removed.is_some()
     }
 
     /// Takes in a request: all partitions to read in the session's order, and the context for the reply.
@@ -173,7 +185,7 @@ impl SessionCache {
     ) -> Result<(Vec<(TopicRef, FetchPartition)>, FetchContext), ErrorCode> {
         if matches!(request.session_epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             if request.session_id != NO_SESSION {
-                self.sessions.remove(&request.session_id);
+                self.remove(request.session_id);
             }
             let partitions = last_of_each(std::mem::take(&mut request.partitions));
             let context = if request.session_epoch == FINAL_EPOCH {
@@ -198,14 +210,20 @@ impl SessionCache {
         if session.by_topic_id != request.by_topic_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
+        let before = session.partitions.len();
         for (topic, partition) in request.partitions.drain(..) {
             session.put((topic, partition.partition), partition);
         }
         for key in request.forgotten.drain(..) {
             session.remove(&key);
         }
+        self.partition_count = self.partition_count + session.partitions.len() - before;
+        if self.partition_count > self.partitions_max {
+            self.remove(request.session_id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         if session.partitions.is_empty() {
-            self.sessions.remove(&request.session_id);
+            self.remove(request.session_id);
             return Ok((Vec::new(), FetchContext(Kind::Sessionless)));
         }
         session.last_used = now;
@@ -263,6 +281,7 @@ impl SessionCache {
                 for (topic, fetched) in reply.iter() {
                     session.note(&(topic.clone(), fetched.partition), fetched);
                 }
+                self.partition_count += session.partitions.len();
                 let id = self.free_id(entropy);
                 self.sessions.insert(id, session);
                 Ok(id)
@@ -283,7 +302,8 @@ impl SessionCache {
     /// Evicts a session when the cache is full and one may go: one that is stale, or one that is worth less than the new
     /// one (a consumer's for a follower's, a smaller one for a larger one) unless it is new itself.
     fn make_room(&mut self, now: Mono, privileged: bool, partitions: usize) -> bool {
-        if self.sessions.len() < self.capacity {
+        let has_room = |freed: usize| (self.partition_count - freed).saturating_add(partitions) <= self.partitions_max;
+        if self.sessions.len() < self.capacity && has_room(0) {
             return true;
         }
         let stale = |session: &Session| now.ms_since(session.last_used) > self.eviction_ms;
@@ -302,7 +322,10 @@ impl SessionCache {
                     .map(|(id, _)| *id)
             }
         };
-        victim.and_then(|id| self.sessions.remove(&id)).is_some()
+        let remembered = |id: &i32| self.sessions.get(id).map_or(0, |session| session.partitions.len());
+        victim
+            .filter(|id| has_room(remembered(id)))
+            .is_some_and(|id| self.remove(id))
     }
 }
 
@@ -394,7 +417,7 @@ mod tests {
 
     #[test]
     fn an_incremental_reply_tells_only_what_changed() {
-        let mut cache = SessionCache::new(10, 1000, 1..1000);
+        let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0, 1, 2]);
         assert_ne!(id, 0);
 
@@ -415,7 +438,7 @@ mod tests {
 
     #[test]
     fn an_error_is_told_and_so_is_its_end() {
-        let mut cache = SessionCache::new(10, 1000, 1..1000);
+        let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
         for (epoch, error) in [(1, ErrorCode::NotLeaderOrFollower), (2, ErrorCode::None)] {
             let (_, context) = cache.begin(Mono(1), &mut request(id, epoch, vec![])).unwrap();
@@ -428,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_wrong_session_or_epoch_is_refused() {
-        let mut cache = SessionCache::new(10, 1000, 1..1000);
+        let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
         let mut begin = |mut request: Fetch| cache.begin(Mono(0), &mut request).map(|_| ()).unwrap_err();
         assert_eq!(begin(request(id + 1, 1, vec![])), ErrorCode::FetchSessionIdNotFound);
@@ -440,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_session_that_moved_on_while_a_fetch_waited_is_an_error() {
-        let mut cache = SessionCache::new(10, 1000, 1..1000);
+        let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
         let (_, waiting) = cache.begin(Mono(1), &mut request(id, 1, vec![])).unwrap();
         cache.begin(Mono(1), &mut request(id, 2, vec![])).unwrap();
@@ -453,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_final_epoch_and_an_empty_session_end_it() {
-        let mut cache = SessionCache::new(10, 1000, 1..1000);
+        let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
         cache.begin(Mono(1), &mut request(id, -1, vec![])).unwrap();
         assert!(cache.is_empty());
@@ -467,12 +490,34 @@ mod tests {
     #[test]
     fn a_full_cache_evicts_stale_or_lesser_sessions() {
         let ms = |n: u64| Mono(n * 1_000_000);
-        let mut cache = SessionCache::new(1, 1000, 1..1000);
+        let mut cache = SessionCache::new(1, 100, 1000, 1..1000);
         assert_ne!(start(&mut cache, ms(0), &[0, 1]), 0);
         assert_eq!(start(&mut cache, ms(10), &[0, 1, 2]), 0, "the other is young");
         assert_ne!(start(&mut cache, ms(1500), &[0]), 0, "the other is stale");
         assert_eq!(cache.len(), 1);
         assert_eq!(cache.partition_count(), 1);
+    }
+
+    #[test]
+    fn partitions_that_find_no_room_are_in_no_session() {
+        let mut cache = SessionCache::new(10, 4, 1000, 1..1000);
+        let first = start(&mut cache, Mono(0), &[0, 1]);
+        assert_eq!(start(&mut cache, Mono(0), &[0, 1, 2]), 0);
+        let second = start(&mut cache, Mono(0), &[0, 1]);
+        assert!(first != 0 && second != 0);
+        let mut growing = request(first, 1, vec![partition(2, 0)]);
+        assert_eq!(
+            cache.begin(Mono(0), &mut growing).unwrap_err(),
+            ErrorCode::FetchSessionIdNotFound,
+            "the client starts a new session"
+        );
+        assert_eq!((cache.len(), cache.partition_count()), (1, 2));
+        let mut changing = request(second, 1, vec![partition(2, 0), partition(3, 0)]);
+        changing.forgotten.push((TopicRef::Name("t".into()), PartitionId(0)));
+        cache.begin(Mono(0), &mut changing).unwrap();
+        assert_eq!(cache.partition_count(), 3);
+        cache.begin(Mono(0), &mut request(second, -1, vec![])).unwrap();
+        assert_eq!((cache.len(), cache.partition_count()), (0, 0));
     }
 
     #[test]

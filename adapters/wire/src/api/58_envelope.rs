@@ -15,6 +15,10 @@ use crate::response::Part;
 
 pub(super) static API: Api = Api::controller(58, "Envelope", (0, 0), 0);
 
+/// What the request inside may take once decoded: only the request outside is charged for. Brokers forward the changes of
+/// their clients, of which the largest are of some MiB and have long names in them.
+const DECODED_MAX_BYTES: usize = 32 << 20;
+
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EnvelopeRequest) -> EnvelopeResponse {
     let refuse = |error: ErrorCode| {
         EnvelopeResponse::default()
@@ -29,7 +33,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EnvelopeRequest
         Ok(_) => return refuse(ErrorCode::InvalidRequest),
         Err(_) => return refuse(ErrorCode::UnsupportedVersion),
     };
-    if inner.check().is_err() {
+    if inner.check(DECODED_MAX_BYTES).is_err() {
         return refuse(ErrorCode::UnsupportedVersion);
     }
     let inner_call = Call {

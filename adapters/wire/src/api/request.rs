@@ -86,12 +86,12 @@ impl Request {
     }
 
     /// Checks the body in constant memory, so that no decoder believes a length in it, and tells how much memory the
-    /// decoded request takes at most.
-    pub(crate) fn check(&self) -> Result<usize, Refusal> {
+    /// decoded request takes at most: no more than `decoded_max_bytes`.
+    pub(crate) fn check(&self, decoded_max_bytes: usize) -> Result<usize, Refusal> {
         if !self.is_version_served() {
             return Ok(0);
         }
-        let checked = check_request(self.api.key, self.version, &self.body)?;
+        let checked = check_request(self.api.key, self.version, &self.body, decoded_max_bytes)?;
         Ok(checked.decoded_size_bytes)
     }
 

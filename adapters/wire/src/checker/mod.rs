@@ -54,11 +54,29 @@ pub enum CheckError {
         /// What is wrong with it.
         problem: DecodeError,
     },
+    /// Decoding would take more memory than there may ever be.
+    #[error("{request} version {api_version}, {field}: decoding takes more than {max_bytes} bytes")]
+    TooLarge {
+        /// Kafka's name of the API.
+        request: &'static str,
+        /// The header's version.
+        api_version: i16,
+        /// The field that is too much.
+        field: &'static str,
+        /// The limit.
+        max_bytes: usize,
+    },
 }
 
 /// Checks `body`, the bytes of a request after its header. What follows a whole request is ignored, as Kafka does:
-/// librdkafka leaves three bytes behind a Metadata request for all topics.
-pub fn check_request(api_key: i16, api_version: i16, body: &[u8]) -> Result<CheckedRequest, CheckError> {
+/// librdkafka leaves three bytes behind a Metadata request for all topics. The walk ends where decoding would take more than
+/// `decoded_max_bytes`.
+pub fn check_request(
+    api_key: i16,
+    api_version: i16,
+    body: &[u8],
+    decoded_max_bytes: usize,
+) -> Result<CheckedRequest, CheckError> {
     let request = table::REQUESTS
         .binary_search_by_key(&api_key, |request| request.api_key)
         .ok()
@@ -71,6 +89,7 @@ pub fn check_request(api_key: i16, api_version: i16, body: &[u8]) -> Result<Chec
         flexible: request.flexible.contains(api_version),
         from: Reader::new(body),
         decoded_size_bytes: request.body.size_bytes + SHARED_FRAME_SIZE_BYTES,
+        decoded_max_bytes,
     };
     walk.structure(request.body)?;
     Ok(CheckedRequest {
@@ -84,6 +103,7 @@ struct Walk<'a> {
     flexible: bool,
     from: Reader<'a>,
     decoded_size_bytes: usize,
+    decoded_max_bytes: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -124,12 +144,13 @@ impl<'a> Walk<'a> {
                 None => {
                     unknown += 1;
                     let first = unknown == 1;
-                    self.charge(if first {
+                    let size_bytes = if first {
                         FIRST_UNKNOWN_TAG_SIZE_BYTES
                     } else {
                         NEXT_UNKNOWN_TAG_SIZE_BYTES
-                    });
-                    self.charge_value(value.len());
+                    };
+                    self.charge("tagged fields", size_bytes)?;
+                    self.charge_value("tagged fields", value.len())?;
                 }
             }
         }
@@ -158,7 +179,7 @@ impl<'a> Walk<'a> {
                         from.nullable_string()
                     }
                 })?;
-                self.charge_value(value.map_or(0, str::len));
+                self.charge_value(field.name, value.map_or(0, str::len))?;
                 Ok(value.is_some())
             }
             Shape::Bytes => {
@@ -169,7 +190,7 @@ impl<'a> Walk<'a> {
                         from.nullable_bytes()
                     }
                 })?;
-                self.charge_value(value.map_or(0, <[u8]>::len));
+                self.charge_value(field.name, value.map_or(0, <[u8]>::len))?;
                 Ok(value.is_some())
             }
             Shape::Structure(structure) => {
@@ -189,11 +210,8 @@ impl<'a> Walk<'a> {
                 })?;
                 let Some(count) = count else { return Ok(false) };
                 let growth = if self.request.ours { GROWTH } else { 1 };
-                self.charge(
-                    count
-                        .saturating_mul(element.element_size_bytes())
-                        .saturating_mul(growth),
-                );
+                let element_size_bytes = element.element_size_bytes().saturating_mul(growth);
+                self.charge(field.name, count.saturating_mul(element_size_bytes))?;
                 match *element {
                     Shape::Fixed(size_bytes) => {
                         self.read(field.name, |from| from.take(count.saturating_mul(size_bytes)))?;
@@ -234,13 +252,23 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn charge(&mut self, size_bytes: usize) {
+    fn charge(&mut self, field: &'static str, size_bytes: usize) -> Result<(), CheckError> {
         self.decoded_size_bytes = self.decoded_size_bytes.saturating_add(size_bytes);
+        if self.decoded_size_bytes <= self.decoded_max_bytes {
+            return Ok(());
+        }
+        Err(CheckError::TooLarge {
+            request: self.request.name,
+            api_version: self.version,
+            field,
+            max_bytes: self.decoded_max_bytes,
+        })
     }
 
-    fn charge_value(&mut self, size_bytes: usize) {
+    fn charge_value(&mut self, field: &'static str, size_bytes: usize) -> Result<(), CheckError> {
         if self.request.ours && size_bytes > 0 {
-            self.charge(size_bytes.saturating_add(COPY_OVERHEAD_BYTES));
+            self.charge(field, size_bytes.saturating_add(COPY_OVERHEAD_BYTES))?;
         }
+        Ok(())
     }
 }

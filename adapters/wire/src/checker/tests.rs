@@ -54,6 +54,11 @@ fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, (PEAK.get() - before) as usize)
 }
 
+/// The check alone, without a limit.
+fn check_request(api_key: i16, api_version: i16, body: &[u8]) -> Result<CheckedRequest, CheckError> {
+    super::check_request(api_key, api_version, body, usize::MAX)
+}
+
 /// Random choices, from bytes that proptest shrinks towards zeros.
 struct Entropy(std::vec::IntoIter<u8>);
 
@@ -338,6 +343,22 @@ fn the_estimate_follows_the_decoded_size() {
         "{} is far from {size_bytes}",
         checked.decoded_size_bytes
     );
+}
+
+#[test]
+fn the_walk_ends_where_decoding_would_take_too_much() {
+    let mut body = create_topics(10_000);
+    let enough = check_request(19, 7, &body).unwrap().decoded_size_bytes;
+    assert!(super::check_request(19, 7, &body, enough).is_ok());
+    // Nothing behind the count is looked at.
+    body.truncate(10_100);
+    let expected = CheckError::TooLarge {
+        request: "CreateTopics",
+        api_version: 7,
+        field: "Topics",
+        max_bytes: 100_000,
+    };
+    assert_eq!(super::check_request(19, 7, &body, 100_000), Err(expected));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 pub(crate) use frame::{FrameError, FrameLimits};
 
@@ -32,6 +33,9 @@ use crate::server::Listening;
 /// How many answers of a connection may wait to be written. librdkafka and the Java client have at most 5 to a broker
 /// in flight by default.
 const IN_FLIGHT_MAX: usize = 32;
+
+/// After a request that took longer other connections have their turn, however many requests are there already.
+const SLICE: Duration = Duration::from_millis(1);
 
 /// How many answers go out together.
 const TOGETHER_MAX: usize = 8;
@@ -147,7 +151,10 @@ pub(crate) async fn serve<N: Node>(stream: TcpStream, peer: SocketAddr, shared: 
             let mut writing = pin!(writing);
             let written = tokio::select! {
                 biased;
-                written = &mut writing => written.unwrap_or_else(|error| Err(io::Error::other(error).into())),
+                written = &mut writing => written.unwrap_or_else(|error| {
+                    report_panic(&shared.listener.name, &error);
+                    Ok(())
+                }),
                 ended = &mut ended => Err(ended),
             };
             result.and(written)
@@ -190,7 +197,7 @@ async fn read_requests<N: Node>(
         };
         let received = Instant::now();
         let request = api::Request::parse(frame, shared.listener.kind)?;
-        let decoded_bytes = request.check()?;
+        let decoded_bytes = request.check(shared.budget.limit_bytes())?;
         account.admit(request.api.served_at_limit).await;
         if decoded_bytes > FREE_BYTES {
             charge.grow(decoded_bytes).await?;
@@ -213,6 +220,9 @@ async fn read_requests<N: Node>(
             response,
             charge,
         });
+        if received.elapsed() > SLICE {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -288,6 +298,17 @@ impl Unsent<'_> {
             metrics::request(answer.api, answer.version, answer.received.elapsed());
         }
         Ok(())
+    }
+}
+
+/// Tells of a connection that ended by a bug of ours; everything else goes on.
+pub(crate) fn report_panic(listener: &str, error: &JoinError) {
+    static ERRORS: RateLimit = RateLimit::per_second();
+    if error.is_panic() {
+        metrics::refused_connection(listener);
+        if let Some(others) = ERRORS.allow() {
+            tracing::error!(listener, %error, others, "connection closed: its task panicked");
+        }
     }
 }
 

@@ -199,6 +199,19 @@ async fn what_cannot_be_read_closes_the_connection_only() {
 }
 
 #[tokio::test]
+async fn a_panic_ends_its_connection_alone() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let (mut client, mut bystander) = (fixture.connect().await, fixture.connect().await);
+    fixture.node.panics.store(true, std::sync::atomic::Ordering::Relaxed);
+    client.send(1, 11, false, 1, &fetch()).await;
+    assert!(client.is_closed().await);
+    for client in [&mut bystander, &mut fixture.connect().await] {
+        send_versions(client, 1).await;
+        assert_eq!(client.receive::<ApiVersionsResponse>(0, false).await.0, 1);
+    }
+}
+
+#[tokio::test]
 async fn what_came_before_a_bad_frame_is_answered() {
     let fixture = Fixture::start(ListenerKind::Broker);
     let mut client = fixture.connect().await;

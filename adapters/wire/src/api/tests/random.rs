@@ -28,7 +28,7 @@ proptest! {
         if !request.is_version_served() {
             return Ok(());
         }
-        request.check().unwrap();
+        request.check(usize::MAX).unwrap();
         let runtime = Builder::new_current_thread().build().unwrap();
         let account = Budget::new(usize::MAX).open();
         let listener = Listening { name: "PLAINTEXT".into(), kind };
