@@ -29,6 +29,10 @@ impl Compression for Codecs {
         })
     }
 
+    fn may_wait(&self, codec: CompressionType, body: &[u8]) -> bool {
+        codec == CompressionType::Zstd && zstd::has_large_window(body)
+    }
+
     fn compress(&self, codec: Codec, body: &mut dyn Read, size_bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut output = Limited {
             bytes: Vec::new(),

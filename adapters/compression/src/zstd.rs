@@ -37,6 +37,11 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// True when the first frame asks for a window of which there may be only one.
+pub(crate) fn has_large_window(body: &[u8]) -> bool {
+    window_log(body).is_ok_and(|window_log| window_log > WINDOW_LOG_COMMON)
+}
+
 impl Read for Decoder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer)

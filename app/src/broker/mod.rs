@@ -2,6 +2,7 @@
 
 mod assignments;
 mod fetch;
+mod inline;
 mod maintenance;
 mod offsets;
 mod partition;
@@ -28,7 +29,7 @@ use ottla_domain::record::compression::Compression;
 use self::assignments::Assignments;
 use self::sessions::Sessions;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::settings::BrokerSettings;
 pub use self::stalls::InlineWrites;
@@ -64,6 +65,11 @@ pub struct Tools {
     pub trust_compressed: bool,
 }
 
+/// How many batches may be decompressed at length at a time: half of the cores stay with other clients.
+fn long_validations() -> Semaphore {
+    Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
+}
+
 /// A broker, or the empty one of a node that is a controller only.
 pub struct Broker<S: LogStore> {
     /// `node.id`.
@@ -76,6 +82,7 @@ pub struct Broker<S: LogStore> {
     /// What passed through replicas that are not in `partitions` any more.
     retired: Mutex<Totals>,
     sessions: Sessions,
+    long_validations: Semaphore,
     assignments: Assignments,
     /// Held by whoever replaces `partitions`.
     table_change: Mutex<()>,
@@ -99,6 +106,7 @@ impl<S: LogStore> Broker<S> {
             store,
             tools,
             sessions: Sessions::new(settings.fetch_session_slots),
+            long_validations: long_validations(),
             assignments: Assignments::default(),
             settings,
             image: ArcSwap::from_pointee(MetadataImage::default()),

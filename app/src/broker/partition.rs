@@ -13,9 +13,10 @@ use ottla_domain::log::config::LogConfig;
 use ottla_domain::log::producers::{Checked, ProducerState};
 use ottla_domain::log::retention::next_deletion;
 use ottla_domain::log::state::LogState;
-use ottla_domain::log::validation::{RecordFault, Rejection, Rules, validate};
+use ottla_domain::log::validation::{RecordFault, Rejection, Rules, Validated, validate};
 use ottla_domain::ports::inbound::{Acks, ActiveProducer, FetchPartition, Fetched, Isolation, Produced};
 use ottla_domain::ports::outbound::{Clock, EncodedBatch, OpenedLog, PartitionLog, StorageError};
+use ottla_domain::record::compression::Compression;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tracing::{debug, info};
@@ -244,15 +245,15 @@ impl<L: PartitionLog> Partition<L> {
             .unwrap_or(LeaderEpoch::UNKNOWN)
     }
 
-    /// Validates, checks the producer, assigns offsets, writes, and makes the records visible.
-    pub(super) fn append(
+    /// Checks what a client sent: checksums and record framing need no lock, offsets do.
+    pub(super) fn validate(
         &self,
-        records: Bytes,
+        records: &Bytes,
         options: AppendOptions,
         tools: &Tools,
-    ) -> Result<Appended, Box<Produced>> {
+        compression: &dyn Compression,
+    ) -> Result<Validated, Box<Produced>> {
         let config = self.config.load();
-        let now = tools.clock.now();
         let name = Name {
             topic: &self.topic,
             id: self.id,
@@ -264,12 +265,19 @@ impl<L: PartitionLog> Partition<L> {
             trust_compressed_headers: tools.trust_compressed,
             partition: &name,
         };
-        // Checksums and record framing need no lock; offsets do.
         self.check_append(&config, options.acks)
             .map_err(|code| self.refused(code))?;
-        let validated =
-            validate(&records, &rules, &*tools.compression, now).map_err(|rejection| self.rejected(rejection))?;
+        validate(records, &rules, compression, tools.clock.now()).map_err(|rejection| self.rejected(rejection))
+    }
 
+    /// Checks the producer, assigns offsets, writes, and makes the records visible.
+    pub(super) fn append(
+        &self,
+        validated: &Validated,
+        options: AppendOptions,
+        tools: &Tools,
+    ) -> Result<Appended, Box<Produced>> {
+        let config = self.config.load();
         let mut state = lock(&self.state);
         let leader_epoch = self
             .check_append(&config, options.acks)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{Offset, PartitionId, Timestamp};
+use ottla_domain::log::validation::Validated;
 use ottla_domain::partitioning::names::is_internal;
 use ottla_domain::ports::inbound::{
     Acks, Produce, ProduceApi, ProduceError, ProduceReply, Produced, TopicRef, Waiting,
@@ -14,6 +15,7 @@ use ottla_domain::ports::outbound::LogStore;
 use tokio::time::Instant;
 
 use super::Broker;
+use super::inline::Inline;
 use super::partition::{Appended, Partition};
 use super::table::{known_leader, known_topic};
 use super::traffic::Count;
@@ -42,6 +44,8 @@ impl<S: LogStore> ProduceApi for Services<S> {
         for topic in request.topics {
             let mut answers = Vec::with_capacity(topic.partitions.len());
             for (id, records) in topic.partitions {
+                // A request may name a million partitions.
+                tokio::task::coop::consume_budget().await;
                 let answer = match self.broker.append(&topic.topic, id, records, options).await {
                     Ok((partition, appended)) => {
                         if let Some(end) = appended.unsettled_end {
@@ -90,6 +94,25 @@ impl<S: LogStore> Broker<S> {
         Ok(Arc::clone(self.partitions.load().find(topic, id)?))
     }
 
+    /// Validates here or, if that takes long, on a blocking thread.
+    async fn validate(
+        &self,
+        partition: &Arc<Partition<S::Log>>,
+        records: Bytes,
+        options: AppendOptions,
+    ) -> Result<Validated, Box<Produced>> {
+        let inline = Inline::new(&*self.tools.compression);
+        let validated = partition.validate(&records, options, &self.tools, &inline);
+        if !inline.gave_up() {
+            return validated;
+        }
+        // Never closed.
+        let _permit = self.long_validations.acquire().await.ok();
+        let (id, partition, tools) = (partition.id, Arc::clone(partition), Arc::clone(&self.tools));
+        let validate = move || partition.validate(&records, options, &tools, &*tools.compression);
+        elsewhere(id, validate).await
+    }
+
     async fn append(
         &self,
         topic: &TopicRef,
@@ -116,11 +139,14 @@ impl<S: LogStore> Broker<S> {
             // Never closed.
             let _lane = partition.slow_lane.acquire().await.ok();
             let partition = Arc::clone(&partition);
-            let append = move || partition.append(records, options, &tools);
-            let lost = |_| Err(Box::new(failed(id, ErrorCode::UnknownServerError.into())));
-            tokio::task::spawn_blocking(append).await.unwrap_or_else(lost)
+            let append = move || {
+                let validated = partition.validate(&records, options, &tools, &*tools.compression)?;
+                partition.append(&validated, options, &tools)
+            };
+            elsewhere(id, append).await
         } else {
-            partition.append(records, options, &tools)
+            let validated = self.validate(&partition, records, options).await;
+            validated.and_then(|validated| partition.append(&validated, options, &tools))
         };
         match appended {
             Ok(appended) => {
@@ -141,6 +167,15 @@ impl<S: LogStore> Broker<S> {
             }
         }
     }
+}
+
+/// Work on a partition on a blocking thread.
+async fn elsewhere<T: Send + 'static>(
+    id: PartitionId,
+    work: impl FnOnce() -> Result<T, Box<Produced>> + Send + 'static,
+) -> Result<T, Box<Produced>> {
+    let lost = |_| Err(Box::new(failed(id, ErrorCode::UnknownServerError.into())));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
 }
 
 /// The answer for a partition to which nothing was appended.

@@ -113,6 +113,11 @@ pub trait Compression: Send + Sync {
     /// when they are reached.
     fn decompress<'a>(&self, codec: CompressionType, body: &'a [u8]) -> io::Result<Box<dyn Read + 'a>>;
 
+    /// True when [`Compression::decompress`] may wait for another thread.
+    fn may_wait(&self, _codec: CompressionType, _body: &[u8]) -> bool {
+        false
+    }
+
     /// Compresses all of `body`. Fails with the kind `FileTooLarge` once the result exceeds `size_bytes_max`.
     fn compress(&self, codec: Codec, body: &mut dyn Read, size_bytes_max: usize) -> io::Result<Vec<u8>>;
 }

@@ -39,7 +39,9 @@ fn append(partition: &Partition<MemoryLog>, records: Bytes, acks: Acks) -> Resul
         zstd_allowed: true,
         internal_topics_allowed: false,
     };
-    let appended = partition.append(records, options, &tools(partition.durability));
+    let tools = tools(partition.durability);
+    let validated = partition.validate(&records, options, &tools, &*tools.compression);
+    let appended = validated.and_then(|validated| partition.append(&validated, options, &tools));
     appended.map_err(|refused| refused.error.map(|refusal| refusal.error.code))
 }
 
