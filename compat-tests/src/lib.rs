@@ -15,3 +15,4 @@ pub mod requests;
 pub mod scenario;
 pub mod tools;
 pub mod transcript;
+pub mod usage;

@@ -1,11 +1,12 @@
 //! Frames that no client sends: the connection may end, the broker must not.
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, MetadataRequest};
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, ProduceRequest};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla_compat_tests::raw::{Connection, encode};
+use ottla_compat_tests::records::Batch;
 use ottla_compat_tests::scenario::{Case, Session};
 
-use super::{Wire, metadata};
+use super::{Wire, metadata, produce};
 
 pub const CASES: &[Case] = &[
     Case::code("frames-bad", bad),
@@ -147,6 +148,11 @@ fn too_long(s: &mut Session) {
     w.connection.send_frame(&[&request[..], &[1, 0, 0]].concat()).unwrap();
     let answer = w.connection.receive::<MetadataRequest>(9);
     w.s.answer::<MetadataRequest>(9, answer);
+    let batch = Batch::of(w.now(), &["a"]).encode();
+    let request = encode(9, 2, &produce(9, &topic, -1, &[(0, Some(batch))]));
+    w.connection.send_frame(&[&request[..], &[1, 0, 0]].concat()).unwrap();
+    let answer = w.connection.receive::<ProduceRequest>(9);
+    w.s.answer::<ProduceRequest>(9, answer);
 }
 
 /// A version of ApiVersions that is too new is answered in version 0, so that the client can choose another.

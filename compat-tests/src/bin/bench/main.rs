@@ -6,12 +6,11 @@
 
 mod load;
 mod table;
-mod usage;
 
 use std::time::Duration;
 
 use ottla_compat_tests::node::{Node, Options, Target};
-use ottla_compat_tests::tools;
+use ottla_compat_tests::{tools, usage};
 use table::{Better, Table};
 
 /// How often both are started.
