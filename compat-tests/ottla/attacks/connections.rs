@@ -5,11 +5,14 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::TopicProduceData;
-use kafka_protocol::messages::{MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest};
 use ottla_compat_tests::raw::{Connection, encode};
 use ottla_compat_tests::records::{Batch, Record};
-use ottla_compat_tests::requests::{append, at, create_topic, fetch, metadata};
+use ottla_compat_tests::requests::{append, at, create_topic, fetch, metadata, topic_name};
 use ottla_compat_tests::scenario::wait_for;
 use ottla_compat_tests::transcript::now_ms;
 
@@ -26,7 +29,7 @@ pub const ATTACKS: &[Attack] = &[
     ("connection-storm-long", true, || {
         connection_storm(Duration::from_secs(10))
     }),
-    ("empty-topics", false, empty_topics),
+    ("empty-elements", false, empty_elements),
     ("out-of-files", false, out_of_files),
     ("too-many-connections", false, too_many_connections),
     ("idle-connections", false, idle_connections),
@@ -284,38 +287,70 @@ fn connection_storm(duration: Duration) {
     victim.serve(10);
 }
 
-/// Three bytes each on the wire, a hundred times as many decoded.
-fn empty_topics() {
+/// Arrays of what is nearly nothing on the wire, and a hundred times as much once it is decoded.
+fn empty_elements() {
     let victim = Victim::start(&[]);
     let before = victim.serve(300);
-    let produce = |mib: usize| {
-        let topics = vec![TopicProduceData::default(); (mib << 20) / 3];
+    let topic_name = || topic_name("");
+    let produce = |bytes: usize| {
+        let topics = vec![TopicProduceData::default(); bytes / 3];
         framed(&encode(
             9,
             1,
             &ProduceRequest::default().with_acks(1).with_topic_data(topics),
         ))
     };
+    let metadata = |bytes: usize| {
+        let topics = vec![MetadataRequestTopic::default().with_name(Some(topic_name())); bytes / 2];
+        framed(&encode(9, 1, &MetadataRequest::default().with_topics(Some(topics))))
+    };
+    let create = |bytes: usize| {
+        let topics = vec![CreatableTopic::default(); bytes / 10];
+        framed(&encode(7, 1, &CreateTopicsRequest::default().with_topics(topics)))
+    };
+    let fetch = |bytes: usize| {
+        let topics = vec![FetchTopic::default().with_partitions(vec![FetchPartition::default()]); bytes / 42];
+        framed(&encode(
+            12,
+            1,
+            &FetchRequest::default().with_topics(topics).with_session_epoch(-1),
+        ))
+    };
+    let hostile: [(&str, usize, Vec<u8>, bool); 10] = [
+        ("Produce", 8, produce(16 << 20), false),
+        ("Produce", 8, produce(4 << 20), false),
+        ("Produce", 1, produce(1 << 20), true),
+        ("Metadata", 8, metadata(4 << 20), false),
+        ("Metadata", 1, metadata(700 << 10), true),
+        ("CreateTopics", 8, create(4 << 20), false),
+        ("CreateTopics", 1, create(2 << 20), true),
+        ("Fetch", 1, fetch(4_000_000), true),
+        ("Fetch", 2, fetch(1 << 20), true),
+        ("Produce", 2, produce(500 << 10), true),
+    ];
+    let mut refused = 0;
     let ((), during) = victim.serve_during(|| {
-        for (mib, at_once, answered) in [(16, 8, false), (4, 8, false), (3, 1, true), (1, 2, true)] {
-            let frame = produce(mib);
+        for (api, at_once, frame, answered) in hostile {
             let mut streams = dial_many(&victim, at_once);
             for stream in &mut streams {
                 // It may be closed before it is read.
                 let _ = stream.write_all(&frame);
             }
+            let size = frame.len();
             for stream in &mut streams {
-                assert_eq!(is_answered(stream), answered, "{mib} MiB");
+                assert_eq!(is_answered(stream), answered, "{api} of {size} bytes");
             }
-            println!("{} MB at most with {mib} MiB of empty topics", victim.memory().peak_mb);
+            refused += if answered { 0 } else { at_once };
+            let peak_mb = victim.memory().peak_mb;
+            println!("{peak_mb} MB at most with {at_once} {api} of {size} bytes");
         }
     });
     during.assert_like(&before, 10);
-    assert!(victim.memory().peak_mb < MEMORY_MAX_MB);
-    victim.wait_refused("PLAINTEXT", 16);
+    victim.wait_refused("PLAINTEXT", refused);
     let [told] = victim.complaints([CLOSED]);
-    assert!((1..=16).contains(&told), "{told}");
-    assert!(victim.node.log().contains("ottla.request.memory.bytes is"));
+    assert!((1..=refused).contains(&told), "{told}");
+    assert!(victim.node.log().contains("decoding takes more than"));
+    assert!(victim.memory().peak_mb < MEMORY_MAX_MB);
 }
 
 /// Some descriptors are kept for log files: clients are turned away before storage has to fail.

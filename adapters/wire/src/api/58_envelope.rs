@@ -17,7 +17,7 @@ pub(super) static API: Api = Api::controller(58, "Envelope", (0, 0), 0);
 
 /// What the request inside may take once decoded: only the request outside is charged for. Brokers forward the changes of
 /// their clients, of which the largest are of some MiB and have long names in them.
-const DECODED_MAX_BYTES: usize = 32 << 20;
+const DECODED_MAX_BYTES: usize = 16 << 20;
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EnvelopeRequest) -> EnvelopeResponse {
     let refuse = |error: ErrorCode| {

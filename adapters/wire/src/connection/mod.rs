@@ -37,6 +37,10 @@ const IN_FLIGHT_MAX: usize = 32;
 /// After a request that took longer other connections have their turn, however many requests are there already.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// How often a request is in memory at the most while it is handled: as it was decoded, as the domain's types or as those of
+/// the answer, and as the answer's bytes.
+const HANDLED: usize = 3;
+
 /// How many answers go out together.
 const TOGETHER_MAX: usize = 8;
 
@@ -197,10 +201,10 @@ async fn read_requests<N: Node>(
         };
         let received = Instant::now();
         let request = api::Request::parse(frame, shared.listener.kind)?;
-        let decoded_bytes = request.check(shared.budget.limit_bytes())?;
+        let decoded_bytes = request.check(shared.budget.limit_bytes() / HANDLED)?;
         account.admit(request.api.served_at_limit).await;
         if decoded_bytes > FREE_BYTES {
-            charge.grow(decoded_bytes).await?;
+            charge.grow(decoded_bytes * HANDLED).await?;
         }
         let response = match api::execute(&shared.node, &shared.listener, account, &request).await? {
             Answer::Now(response) => {
