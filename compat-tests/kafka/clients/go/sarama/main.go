@@ -145,8 +145,8 @@ func (f *family) Open(_ context.Context, at driver.Place, offset int64, maxBytes
 		config.Consumer.Return.Errors = true
 		config.Consumer.Fetch.Default = maxBytes
 		// A fetch that waits at the broker holds up the next one, and so does the end of a partition's consumer.
-		config.Consumer.MaxWaitTime = 100 * time.Millisecond
-		config.Consumer.Retry.Backoff = 100 * time.Millisecond
+		config.Consumer.MaxWaitTime = 20 * time.Millisecond
+		config.Consumer.Retry.Backoff = 20 * time.Millisecond
 		var err error
 		if consumer, err = sarama.NewConsumer(f.brokers, config); err != nil {
 			return nil, err
