@@ -1,13 +1,14 @@
 //! Requests of the wire protocol, as cases need them most often.
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
-    ProducerId, TopicName,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    ProduceRequest, ProducerId, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -63,6 +64,27 @@ pub fn wait_led(on: &mut Connection, topic: &Topic, partitions: i32) {
                 .then_some(())
         },
         || format!("{} has no leader", topic.name),
+    );
+}
+
+/// Deletes a topic.
+pub fn delete_topic(on: &mut Connection, topic: &Topic) {
+    let named = DeleteTopicState::default().with_name(Some(topic_name(&topic.name)));
+    let request = DeleteTopicsRequest::default()
+        .with_topics(vec![named])
+        .with_timeout_ms(10_000);
+    let deleted = on.call(6, &request).unwrap().responses.remove(0);
+    assert_eq!(deleted.error_code, 0, "{deleted:?}");
+}
+
+/// Waits until the broker does not know the name of a topic any more.
+pub fn wait_gone(on: &mut Connection, topic: &Topic) {
+    wait_for(
+        || {
+            let answer = on.call(9, &metadata(&[&topic.name])).unwrap();
+            (answer.topics[0].error_code == 3).then_some(())
+        },
+        || format!("{} is still there", topic.name),
     );
 }
 

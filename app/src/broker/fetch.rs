@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_domain::error::ErrorCode;
-use ottla_domain::fetch::sessions::FetchContext;
+use ottla_domain::fetch::sessions::{Asked, FetchContext};
 use ottla_domain::ids::BrokerId;
-use ottla_domain::ports::inbound::{Fetch, FetchApi, FetchPartition, FetchReply, Fetched, TopicRef, Waiting};
+use ottla_domain::metadata::image::MetadataImage;
+use ottla_domain::metadata::topics::TopicImage;
+use ottla_domain::ports::inbound::{Fetch, FetchApi, FetchReply, Fetched, TopicRef, Waiting};
 use ottla_domain::ports::outbound::{Clock, Entropy, LogStore, PartitionLog};
 use tokio::time::Instant;
 
@@ -20,8 +22,7 @@ use crate::services::Services;
 
 /// A partition of a request: the replica to read, or why there is none.
 struct Wanted<L: PartitionLog> {
-    topic: TopicRef,
-    request: FetchPartition,
+    asked: Asked,
     source: Result<Arc<Partition<L>>, ErrorCode>,
 }
 
@@ -46,11 +47,16 @@ impl<S: LogStore> FetchApi for Services<S> {
     ) -> Waiting<FetchReply<Self::Region>> {
         let broker = Arc::clone(&self.broker);
         let session_id = request.session_id;
+        let image = broker.image();
+        let name_of = |topic: &TopicRef| match topic {
+            TopicRef::Name(_) => None,
+            TopicRef::Id(_) => known_topic(&image, topic).ok().map(|known| Arc::clone(&known.name)),
+        };
         let begun = broker
             .sessions
             .shard(session_id)
             .lock()
-            .begin(broker.tools.clock.mono(), &mut request);
+            .begin(broker.tools.clock.mono(), &mut request, name_of);
         let (partitions, context) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -85,16 +91,29 @@ impl<S: LogStore> FetchApi for Services<S> {
 }
 
 impl<S: LogStore> Broker<S> {
-    fn resolve(&self, partitions: Vec<(TopicRef, FetchPartition)>) -> Vec<Wanted<S::Log>> {
+    fn resolve(&self, partitions: Vec<Asked>) -> Vec<Wanted<S::Log>> {
         let image = self.image();
         let table = self.partitions.load();
-        let resolve = |(topic, request): (TopicRef, FetchPartition)| {
-            let known = known_topic(&image, &topic);
-            let source = known.and_then(|known| table.find(known, request.partition).cloned());
-            Wanted { topic, request, source }
+        let resolve = |asked: Asked| {
+            let known = asked_topic(&image, &asked);
+            let source = known.and_then(|known| table.find(known, asked.request.partition).cloned());
+            Wanted { asked, source }
         };
         partitions.into_iter().map(resolve).collect()
     }
+}
+
+/// The topic that is asked for. One that is known by name has gone, or has made place for another, when its id leads
+/// nowhere.
+fn asked_topic<'a>(image: &'a MetadataImage, asked: &Asked) -> Result<&'a TopicImage, ErrorCode> {
+    known_topic(image, &asked.topic).map_err(|error| {
+        let Some(name) = &asked.name else { return error };
+        let namesake = image.topics.by_name(name);
+        match namesake.and_then(|namesake| namesake.partition(asked.request.partition)) {
+            Some(_) => ErrorCode::InconsistentTopicId,
+            None => ErrorCode::UnknownTopicOrPartition,
+        }
+    })
 }
 
 impl<S: LogStore> Run<S> {
@@ -107,15 +126,15 @@ impl<S: LogStore> Run<S> {
         for wanted in &self.wanted {
             let fetched = match &wanted.source {
                 Err(error) => {
-                    let mut failed = Fetched::failed(wanted.request.partition, *error);
+                    let mut failed = Fetched::failed(wanted.asked.request.partition, *error);
                     if *error == ErrorCode::NotLeaderOrFollower {
                         failed.current_leader =
-                            known_leader(&self.broker.image.load(), &wanted.topic, failed.partition);
+                            known_leader(&self.broker.image.load(), &wanted.asked.topic, failed.partition);
                     }
                     failed
                 }
                 Ok(partition) => {
-                    let request = wanted.request;
+                    let request = wanted.asked.request;
                     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(left_bytes);
                     let (reader, partition) = (self.reader, Arc::clone(partition));
                     if partition.is_resident(request.fetch_offset) {
@@ -164,12 +183,9 @@ impl<S: LogStore> Run<S> {
             let read = self.read().await;
             if self.has_moved() {
                 let wanted = std::mem::take(&mut self.wanted);
-                self.wanted = self.broker.resolve(
-                    wanted
-                        .into_iter()
-                        .map(|wanted| (wanted.topic, wanted.request))
-                        .collect(),
-                );
+                self.wanted = self
+                    .broker
+                    .resolve(wanted.into_iter().map(|wanted| wanted.asked).collect());
                 let read = self.read().await;
                 return self.finish(read);
             }
@@ -214,7 +230,12 @@ impl<S: LogStore> Run<S> {
     fn finish(self, read: Vec<Fetched<RegionOf<S>>>) -> FetchReply<RegionOf<S>> {
         self.count(&read);
         let broker = &self.broker;
-        let mut reply: Vec<_> = self.wanted.into_iter().map(|wanted| wanted.topic).zip(read).collect();
+        let mut reply: Vec<_> = self
+            .wanted
+            .into_iter()
+            .map(|wanted| wanted.asked.topic)
+            .zip(read)
+            .collect();
         let sessions = &broker.sessions;
         let shard = if self.context.is_new() {
             sessions.next_shard()

@@ -2,11 +2,10 @@
 use std::collections::HashMap;
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest};
+use kafka_protocol::messages::{DeleteRecordsRequest, DescribeConfigsRequest};
 use ottla_compat_tests::records::Codec;
-use ottla_compat_tests::requests::{Topic, list_offsets, metadata, text, topic_name, wait_led};
+use ottla_compat_tests::requests::{Topic, delete_topic, list_offsets, text, topic_name, wait_gone, wait_led};
 use ottla_compat_tests::scenario::wait_for;
 use ottla_compat_tests::transcript::now_ms;
 use serde_json::json;
@@ -476,30 +475,9 @@ fn delete(b: &mut Bench) -> Checked {
     b.ask(bench::produce(&topic, 1, BATCH, &Record::texts(2)))?;
     let request = json!({ "op": "delete_topic", "topic": topic.name });
     b.ask(request.clone())?;
-    gone(b, &topic);
+    wait_gone(&mut b.connect(), &topic);
     b.note = refusal(b.ask(request))?;
     Ok(())
-}
-
-/// Deletes a topic, without the family's help.
-fn remove(b: &mut Bench, topic: &Topic) -> Checked {
-    let named = DeleteTopicState::default().with_name(Some(topic_name(&topic.name)));
-    let request = DeleteTopicsRequest::default()
-        .with_topics(vec![named])
-        .with_timeout_ms(10_000);
-    let deleted = b.connect().call(6, &request).unwrap();
-    ensure(deleted.responses[0].error_code == 0, || format!("{deleted:?}"))
-}
-
-fn gone(b: &mut Bench, topic: &Topic) {
-    let mut connection = b.connect();
-    wait_for(
-        || {
-            let answer = connection.call(9, &metadata(&[&topic.name])).unwrap();
-            (answer.topics[0].error_code == 3).then_some(())
-        },
-        || format!("{} is still there", topic.name),
-    );
 }
 
 fn deleted_while_read(b: &mut Bench) -> Checked {
@@ -512,7 +490,7 @@ fn deleted_while_read(b: &mut Bench) -> Checked {
         "offset": 0,
         "timeout_ms": 4000,
     }))?;
-    remove(b, &topic)?;
+    delete_topic(&mut b.connect(), &topic);
     let reply = b.driver.reply()?;
     b.note = ending(&reply);
     ensure(reply["records"] == 5, || format!("read {reply}"))?;
@@ -529,8 +507,9 @@ fn made_anew(b: &mut Bench) -> Checked {
     if b.reads()? {
         b.ask(bench::fetch(&topic.name, 0, 0, 5))?;
     }
-    remove(b, &topic)?;
-    gone(b, &topic);
+    let mut connection = b.connect();
+    delete_topic(&mut connection, &topic);
+    wait_gone(&mut connection, &topic);
     let topic = b.create("", 1, &[]);
     b.produce(&topic, 0, BATCH, &Record::texts(3))?;
     b.read_back(&topic, 0)
@@ -562,6 +541,13 @@ pub fn after_restart(b: &mut Bench) -> Checked {
     if idempotent {
         in_sequence(b, &topic)?;
     }
-    count(b, &topic, 1)?;
+    // An admin client may have to be told more than once that the broker is back.
+    wait_for(
+        || match count(b, &topic, 1) {
+            Err(Stop::Failed { code, .. }) if code.contains("client_error") => None,
+            outcome => Some(outcome),
+        },
+        || "the admin client does not come back".to_string(),
+    )?;
     b.read_back(&topic, 0)
 }

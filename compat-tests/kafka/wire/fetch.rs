@@ -1,4 +1,5 @@
 //! Fetch (API 1).
+use std::io;
 use std::time::Instant;
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -8,7 +9,7 @@ use ottla_compat_tests::records::{Batch, Record};
 use ottla_compat_tests::scenario::{Case, Session};
 use uuid::Uuid;
 
-use super::{Topic, Wire, at, fetch, metadata, topic_name};
+use super::{Topic, Wire, at, create_topic, delete_topic, fetch, metadata, topic_name, wait_gone};
 
 pub const CASES: &[Case] = &[
     Case::code("fetch-versions", versions),
@@ -17,6 +18,7 @@ pub const CASES: &[Case] = &[
     Case::code("fetch-waits", waits),
     Case::code("fetch-sessions", sessions),
     Case::code("fetch-session-errors", session_errors),
+    Case::code("fetch-deleted-topic", deleted_topic),
     Case::code("fetch-leader-epochs", leader_epochs),
     Case::code("fetch-unknown-places", unknown_places),
     Case::code("fetch-after-delete-records", after_delete_records),
@@ -39,7 +41,11 @@ fn fill(w: &mut Wire, topic: &Topic, partition: i32) {
 
 /// Calls and notes; Kafka puts partitions with errors wherever its hash tables do.
 fn call_sorted(w: &mut Wire, version: i16, request: &FetchRequest) {
-    let mut answer = w.connection.call(version, request);
+    let answer = w.connection.call(version, request);
+    answer_sorted(w, version, answer);
+}
+
+fn answer_sorted(w: &mut Wire, version: i16, mut answer: io::Result<FetchResponse>) {
     for partitions in answer
         .iter_mut()
         .flat_map(|answer| &mut answer.responses)
@@ -255,6 +261,37 @@ fn sessions(s: &mut Session) {
         w.title("the end of the session");
         w.call(version, &next(-1));
         w.call(version, &next(9));
+    }
+}
+
+/// A session knows its topics by name, too: the errors tell whether a topic has gone, or another one has its name.
+fn deleted_topic(s: &mut Session) {
+    s.transcript.replace(r"session_id: -?[1-9]\d*", "session_id: <n>");
+    let mut w = Wire::open(s);
+    for version in [12, 13, 17] {
+        let topic = w.create(&format!("-{version}"), 2, &[]);
+        let full = fetch(version, &topic, vec![at(0, 0), at(1, 0)]);
+        let id = w.call(version, &full.clone().with_session_epoch(0)).unwrap().session_id;
+        let next = |epoch: i32| {
+            FetchRequest::default()
+                .with_max_bytes(1000)
+                .with_session_id(id)
+                .with_session_epoch(epoch)
+        };
+        w.title("deleted while a fetch waits");
+        let mut waiting = w.connect();
+        waiting.send(version, &next(1).with_max_wait_ms(20_000)).unwrap();
+        delete_topic(&mut w.connection, &topic);
+        let answer = waiting.receive::<FetchRequest>(version);
+        answer_sorted(&mut w, version, answer);
+        w.title("gone");
+        wait_gone(&mut w.connection, &topic);
+        call_sorted(&mut w, version, &next(2));
+        call_sorted(&mut w, version, &full);
+        w.title("another one has its name");
+        create_topic(&mut w.connection, &topic.name, 1, &[]);
+        call_sorted(&mut w, version, &next(3));
+        call_sorted(&mut w, version, &full);
     }
 }
 

@@ -2,6 +2,7 @@
 //! replies carry only partitions that have something to tell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::error::ErrorCode;
 use crate::ids::{BrokerId, Mono, Offset, PartitionId};
@@ -13,9 +14,22 @@ const FINAL_EPOCH: i32 = -1;
 
 type Key = (TopicRef, PartitionId);
 
+/// A partition to read.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its topic, as the request names it.
+    pub topic: TopicRef,
+    /// Where to read it, and how much.
+    pub request: FetchPartition,
+    /// The name of a topic that is given by id, remembered by the session: the topic may have gone since, or another one
+    /// may have its name.
+    pub name: Option<Arc<str>>,
+}
+
 #[derive(Debug)]
 struct CachedPartition {
     request: FetchPartition,
+    name: Option<Arc<str>>,
     high_watermark: Offset,
     log_start_offset: Offset,
     /// Its place in the session's order: partitions that returned records go to the end, so that none starves.
@@ -37,7 +51,9 @@ struct Session {
 }
 
 impl Session {
-    fn put(&mut self, key: Key, request: FetchPartition) {
+    fn put(&mut self, asked: Asked) {
+        let Asked { topic, request, name } = asked;
+        let key = (topic, request.partition);
         if let Some(cached) = self.partitions.get_mut(&key) {
             cached.request = request;
             return;
@@ -46,6 +62,7 @@ impl Session {
         self.turns.insert(turn, key.clone());
         let cached = CachedPartition {
             request,
+            name,
             high_watermark: Offset::NONE,
             log_start_offset: Offset::NONE,
             turn,
@@ -93,9 +110,22 @@ impl Session {
         tell
     }
 
-    fn requests(&self) -> Vec<(TopicRef, FetchPartition)> {
-        let find = |key: &Key| self.partitions.get(key).map(|cached| (key.0.clone(), cached.request));
-        self.turns.values().filter_map(find).collect()
+    fn asked(&mut self, name_of: impl Fn(&TopicRef) -> Option<Arc<str>>) -> Vec<Asked> {
+        let mut all = Vec::with_capacity(self.turns.len());
+        for key in self.turns.values() {
+            let Some(cached) = self.partitions.get_mut(key) else {
+                continue;
+            };
+            if cached.name.is_none() {
+                cached.name = name_of(&key.0);
+            }
+            all.push(Asked {
+                topic: key.0.clone(),
+                request: cached.request,
+                name: cached.name.clone(),
+            });
+        }
+        all
     }
 }
 
@@ -116,7 +146,7 @@ enum Kind {
     Full {
         privileged: bool,
         by_topic_id: bool,
-        partitions: Vec<(TopicRef, FetchPartition)>,
+        partitions: Vec<Asked>,
     },
     Incremental {
         session_id: i32,
@@ -173,21 +203,28 @@ impl SessionCache {
         removed.is_some()
     }
 
-    /// Takes in a request: all partitions to read in the session's order, and the context for the reply.
+    /// Takes in a request: all partitions to read in the session's order, and the context for the reply. `name_of` tells
+    /// the names of topics given by id that exist now.
     ///
     /// FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH or FETCH_SESSION_TOPIC_ID_ERROR tell the client to start
     /// a new session.
-    #[allow(clippy::type_complexity, reason = "a pair of the request's own types")]
     pub fn begin(
         &mut self,
         now: Mono,
         request: &mut Fetch,
-    ) -> Result<(Vec<(TopicRef, FetchPartition)>, FetchContext), ErrorCode> {
+        name_of: impl Fn(&TopicRef) -> Option<Arc<str>>,
+    ) -> Result<(Vec<Asked>, FetchContext), ErrorCode> {
+        let asked = |(topic, request)| Asked {
+            name: name_of(&topic),
+            topic,
+            request,
+        };
         if matches!(request.session_epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             if request.session_id != NO_SESSION {
                 self.remove(request.session_id);
             }
             let partitions = last_of_each(std::mem::take(&mut request.partitions));
+            let partitions: Vec<_> = partitions.into_iter().map(asked).collect();
             let context = if request.session_epoch == FINAL_EPOCH {
                 Kind::Sessionless
             } else {
@@ -211,9 +248,11 @@ impl SessionCache {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
         let before = session.partitions.len();
-        for (topic, partition) in request.partitions.drain(..) {
-            session.put((topic, partition.partition), partition);
-        }
+        request
+            .partitions
+            .drain(..)
+            .map(asked)
+            .for_each(|asked| session.put(asked));
         for key in request.forgotten.drain(..) {
             session.remove(&key);
         }
@@ -232,7 +271,7 @@ impl SessionCache {
             session_id: request.session_id,
             epoch: session.epoch,
         };
-        Ok((session.requests(), FetchContext(context)))
+        Ok((session.asked(name_of), FetchContext(context)))
     }
 
     /// Completes a reply: drops what an incremental reply need not tell, and returns the session id to tell the client
@@ -275,9 +314,7 @@ impl SessionCache {
                     created: now,
                     last_used: now,
                 };
-                for (topic, partition) in partitions {
-                    session.put((topic, partition.partition), partition);
-                }
+                partitions.into_iter().for_each(|asked| session.put(asked));
                 for (topic, fetched) in reply.iter() {
                     session.note(&(topic.clone(), fetched.partition), fetched);
                 }
@@ -354,7 +391,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::ids::{BrokerEpoch, LeaderEpoch};
+    use crate::ids::{BrokerEpoch, LeaderEpoch, TopicId};
     use crate::ports::inbound::Isolation;
     use crate::ports::outbound::RecordSlice;
 
@@ -404,13 +441,17 @@ mod tests {
         (TopicRef::Name("t".into()), fetched)
     }
 
-    fn numbers<T>(list: &[(TopicRef, T)], number: impl Fn(&T) -> PartitionId) -> Vec<i32> {
-        list.iter().map(|(_, entry)| number(entry).0).collect()
+    fn nameless(_: &TopicRef) -> Option<Arc<str>> {
+        None
+    }
+
+    fn numbers<T>(list: &[T], number: impl Fn(&T) -> PartitionId) -> Vec<i32> {
+        list.iter().map(|entry| number(entry).0).collect()
     }
 
     fn start(cache: &mut SessionCache, now: Mono, partitions: &[i32]) -> i32 {
         let mut first = request(0, 0, partitions.iter().map(|number| partition(*number, 0)).collect());
-        let (_, context) = cache.begin(now, &mut first).unwrap();
+        let (_, context) = cache.begin(now, &mut first, nameless).unwrap();
         let mut reply = partitions.iter().map(|number| fetched(*number, 5, 0)).collect();
         cache.finish(now, 7, context, &mut reply).unwrap()
     }
@@ -422,18 +463,38 @@ mod tests {
         assert_ne!(id, 0);
 
         let mut second = request(id, 1, vec![]);
-        let (partitions, context) = cache.begin(Mono(1), &mut second).unwrap();
-        assert_eq!(numbers(&partitions, |p| p.partition), [0, 1, 2]);
+        let (partitions, context) = cache.begin(Mono(1), &mut second, nameless).unwrap();
+        assert_eq!(numbers(&partitions, |p| p.request.partition), [0, 1, 2]);
         let mut reply = vec![fetched(0, 6, 10), fetched(1, 5, 0), fetched(2, 6, 0)];
         assert_eq!(cache.finish(Mono(1), 8, context, &mut reply), Ok(id));
-        assert_eq!(numbers(&reply, |p| p.partition), [0, 2]);
+        assert_eq!(numbers(&reply, |p| p.1.partition), [0, 2]);
 
         // The partition that returned records goes last; changes and forgotten partitions count.
         let mut third = request(id, 2, vec![partition(0, 6), partition(3, 0)]);
         third.forgotten.push((TopicRef::Name("t".into()), PartitionId(2)));
-        let (partitions, _) = cache.begin(Mono(2), &mut third).unwrap();
-        assert_eq!(numbers(&partitions, |p| p.partition), [1, 0, 3]);
-        assert_eq!(partitions[1].1.fetch_offset, Offset(6));
+        let (partitions, _) = cache.begin(Mono(2), &mut third, nameless).unwrap();
+        assert_eq!(numbers(&partitions, |p| p.request.partition), [1, 0, 3]);
+        assert_eq!(partitions[1].request.fetch_offset, Offset(6));
+    }
+
+    #[test]
+    fn a_session_remembers_the_names_of_topics_that_have_gone() {
+        let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
+        let gone = TopicRef::Id(TopicId(uuid::Uuid::from_u128(1)));
+        let later = TopicRef::Id(TopicId(uuid::Uuid::from_u128(2)));
+        let asked = [&gone, &later].map(|topic| (topic.clone(), partition(0, 0).1));
+        let mut first = request(0, 0, asked.to_vec());
+        let is = |known: &TopicRef, name: &str| {
+            let (known, name) = (known.clone(), Arc::from(name));
+            move |topic: &TopicRef| (*topic == known).then(|| Arc::clone(&name))
+        };
+        let (_, context) = cache.begin(Mono(0), &mut first, is(&gone, "gone")).unwrap();
+        let id = cache.finish::<()>(Mono(0), 7, context, &mut Vec::new()).unwrap();
+        // The first topic goes, the second one comes.
+        let mut second = request(id, 1, vec![]);
+        let (partitions, _) = cache.begin(Mono(1), &mut second, is(&later, "later")).unwrap();
+        let names: Vec<_> = partitions.iter().map(|asked| asked.name.as_deref()).collect();
+        assert_eq!(names, [Some("gone"), Some("later")]);
     }
 
     #[test]
@@ -441,7 +502,7 @@ mod tests {
         let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
         for (epoch, error) in [(1, ErrorCode::NotLeaderOrFollower), (2, ErrorCode::None)] {
-            let (_, context) = cache.begin(Mono(1), &mut request(id, epoch, vec![])).unwrap();
+            let (_, context) = cache.begin(Mono(1), &mut request(id, epoch, vec![]), nameless).unwrap();
             let mut reply = vec![fetched(0, 5, 0)];
             reply[0].1.error = error;
             cache.finish(Mono(1), 8, context, &mut reply).unwrap();
@@ -453,7 +514,7 @@ mod tests {
     fn a_wrong_session_or_epoch_is_refused() {
         let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
-        let mut begin = |mut request: Fetch| cache.begin(Mono(0), &mut request).map(|_| ()).unwrap_err();
+        let mut begin = |mut request: Fetch| cache.begin(Mono(0), &mut request, nameless).map(|_| ()).unwrap_err();
         assert_eq!(begin(request(id + 1, 1, vec![])), ErrorCode::FetchSessionIdNotFound);
         assert_eq!(begin(request(id, 2, vec![])), ErrorCode::InvalidFetchSessionEpoch);
         let mut by_id = request(id, 1, vec![]);
@@ -465,8 +526,8 @@ mod tests {
     fn a_session_that_moved_on_while_a_fetch_waited_is_an_error() {
         let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
-        let (_, waiting) = cache.begin(Mono(1), &mut request(id, 1, vec![])).unwrap();
-        cache.begin(Mono(1), &mut request(id, 2, vec![])).unwrap();
+        let (_, waiting) = cache.begin(Mono(1), &mut request(id, 1, vec![]), nameless).unwrap();
+        cache.begin(Mono(1), &mut request(id, 2, vec![]), nameless).unwrap();
         let mut reply = vec![fetched(0, 5, 0)];
         assert_eq!(
             cache.finish(Mono(1), 8, waiting, &mut reply),
@@ -478,12 +539,12 @@ mod tests {
     fn a_final_epoch_and_an_empty_session_end_it() {
         let mut cache = SessionCache::new(10, 100, 1000, 1..1000);
         let id = start(&mut cache, Mono(0), &[0]);
-        cache.begin(Mono(1), &mut request(id, -1, vec![])).unwrap();
+        cache.begin(Mono(1), &mut request(id, -1, vec![]), nameless).unwrap();
         assert!(cache.is_empty());
         let id = start(&mut cache, Mono(0), &[0]);
         let mut last = request(id, 1, vec![]);
         last.forgotten.push((TopicRef::Name("t".into()), PartitionId(0)));
-        cache.begin(Mono(1), &mut last).unwrap();
+        cache.begin(Mono(1), &mut last, nameless).unwrap();
         assert!(cache.is_empty());
     }
 
@@ -507,23 +568,25 @@ mod tests {
         assert!(first != 0 && second != 0);
         let mut growing = request(first, 1, vec![partition(2, 0)]);
         assert_eq!(
-            cache.begin(Mono(0), &mut growing).unwrap_err(),
+            cache.begin(Mono(0), &mut growing, nameless).unwrap_err(),
             ErrorCode::FetchSessionIdNotFound,
             "the client starts a new session"
         );
         assert_eq!((cache.len(), cache.partition_count()), (1, 2));
         let mut changing = request(second, 1, vec![partition(2, 0), partition(3, 0)]);
         changing.forgotten.push((TopicRef::Name("t".into()), PartitionId(0)));
-        cache.begin(Mono(0), &mut changing).unwrap();
+        cache.begin(Mono(0), &mut changing, nameless).unwrap();
         assert_eq!(cache.partition_count(), 3);
-        cache.begin(Mono(0), &mut request(second, -1, vec![])).unwrap();
+        cache
+            .begin(Mono(0), &mut request(second, -1, vec![]), nameless)
+            .unwrap();
         assert_eq!((cache.len(), cache.partition_count()), (0, 0));
     }
 
     #[test]
     fn a_partition_named_twice_counts_once() {
         let unique = last_of_each(vec![partition(1, 0), partition(2, 0), partition(1, 9)]);
-        assert_eq!(numbers(&unique, |p| p.partition), [1, 2]);
+        assert_eq!(numbers(&unique, |p| p.1.partition), [1, 2]);
         assert_eq!(unique[0].1.fetch_offset, Offset(9));
     }
 }
