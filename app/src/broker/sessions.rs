@@ -9,7 +9,7 @@ const SHARDS: i32 = 8;
 const IDS_PER_SHARD: i32 = i32::MAX / SHARDS;
 /// `min.incremental.fetch.session.eviction.ms`, which Kafka does not document and nobody sets.
 const EVICTION_MS: i64 = 120_000;
-/// How many partitions all sessions remember together: some 200 bytes each.
+/// How many partitions all sessions remember together: some 300 bytes each.
 const PARTITIONS_MAX: usize = 240_000;
 
 /// Fetch sessions, spread over shards by their ids.

@@ -1,18 +1,21 @@
 //! Frames that no client sends: the connection may end, the broker must not.
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest, ProduceRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla_compat_tests::raw::{Connection, encode};
 use ottla_compat_tests::records::Batch;
 use ottla_compat_tests::scenario::{Case, Session};
 
-use super::{Wire, metadata, produce};
+use super::{Wire, at, fetch, metadata, produce};
 
 pub const CASES: &[Case] = &[
     Case::code("frames-bad", bad),
     Case::code("frames-unknown-versions", unknown_versions),
     Case::code("frames-in-pieces", in_pieces),
     Case::code("frames-too-long", too_long),
+    Case::code("frames-half-closed", half_closed),
     Case::code("frames-api-versions-fallback", api_versions_fallback),
 ];
 
@@ -153,6 +156,22 @@ fn too_long(s: &mut Session) {
     w.connection.send_frame(&[&request[..], &[1, 0, 0]].concat()).unwrap();
     let answer = w.connection.receive::<ProduceRequest>(9);
     w.s.answer::<ProduceRequest>(9, answer);
+}
+
+/// Whoever has only finished sending is answered, even if it takes a moment, and then the connection ends.
+fn half_closed(s: &mut Session) {
+    let mut w = Wire::open(s);
+    let topic = w.topic();
+    let poll = fetch(9, &topic, vec![at(0, 0)]).with_max_wait_ms(300);
+    w.connection.send(9, &metadata(&[&topic.name])).unwrap();
+    w.connection.send(9, &poll).unwrap();
+    w.connection.finish().unwrap();
+    let answer = w.connection.receive::<MetadataRequest>(9);
+    w.s.answer::<MetadataRequest>(9, answer);
+    let answer = w.connection.receive::<FetchRequest>(9);
+    w.s.answer::<FetchRequest>(9, answer);
+    let end = w.connection.receive_frame().map_err(|e| e.kind());
+    w.s.note("then", end);
 }
 
 /// A version of ApiVersions that is too new is answered in version 0, so that the client can choose another.
