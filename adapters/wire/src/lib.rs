@@ -7,6 +7,8 @@ mod connection;
 #[cfg(test)]
 mod fake;
 mod fetch_response;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod messages;
 mod metrics;
 mod node;

@@ -57,6 +57,11 @@ pub(crate) fn refused_connection(listener: &str) {
     counter!("ottla_network_refused_connections_total", "listener" => listener.to_owned()).increment(1);
 }
 
+/// Connections that were closed before they could send anything, because there are too many.
+pub(crate) fn connections_turned_away(listener: &str) -> Counter {
+    counter!("ottla_network_turned_away_connections_total", "listener" => listener.to_owned())
+}
+
 /// The connections of a listener that are open.
 pub(crate) fn connection_count(listener: &str) -> Gauge {
     gauge!("kafka_server_socket_server_metrics_connection_count", "listener" => listener.to_owned())

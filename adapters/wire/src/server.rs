@@ -251,6 +251,7 @@ async fn accept<N: Node>(
     static WARNINGS: RateLimit = RateLimit::per_second();
     let name = Arc::clone(&shared.listener.name);
     let (open, accepted_total) = (metrics::connection_count(&name), metrics::connections_accepted(&name));
+    let turned_away = metrics::connections_turned_away(&name);
     let mut connections = JoinSet::new();
     let mut accounts = HashMap::new();
     loop {
@@ -286,6 +287,7 @@ async fn accept<N: Node>(
         if is_among_last_files(&stream) {
             // Storage needs them: a log that cannot open a file takes its directory offline.
             drop(stream);
+            turned_away.increment(1);
             if let Some(others) = WARNINGS.allow() {
                 tracing::warn!(listener = &*name, %peer, others, "file descriptors run low: connection turned away");
             }
@@ -295,6 +297,7 @@ async fn accept<N: Node>(
         let permit = match quota.admit(peer.ip()) {
             Ok(permit) => permit,
             Err(max_connections) => {
+                turned_away.increment(1);
                 if let Some(others) = WARNINGS.allow() {
                     tracing::warn!(listener = &*name, %peer, max_connections, others, "too many connections from one address");
                 }

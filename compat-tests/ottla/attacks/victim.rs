@@ -72,6 +72,11 @@ impl Victim {
         self.metric(&name) as usize
     }
 
+    /// How many connections there was no place for.
+    pub fn turned_away(&self) -> usize {
+        self.metric(r#"ottla_network_turned_away_connections_total{listener="PLAINTEXT"}"#) as usize
+    }
+
     /// Waits until exactly so many were.
     pub fn wait_refused(&self, listener: &str, count: usize) {
         wait_for(

@@ -81,7 +81,7 @@ impl Request {
     }
 
     /// False for an ApiVersions in a version of the future, whose body is in a format that is not known.
-    pub(super) fn is_version_served(&self) -> bool {
+    pub(crate) fn is_version_served(&self) -> bool {
         (self.api.min_version..=self.api.max_version).contains(&self.version)
     }
 
