@@ -39,3 +39,32 @@ fn decode(key: i16, version: i16, mut body: Bytes) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, BytesMut};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checker::tests::bodies;
+
+    proptest! {
+        #[test]
+        fn a_damaged_frame_is_no_panic(
+            (key, version, body) in bodies(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut bytes = BytesMut::new();
+            bytes.put_i16(key);
+            bytes.put_i16(version);
+            // A correlation id, no client id, and no tagged fields in case that the version has them.
+            bytes.put_slice(&[0, 0, 0, 1, 0xff, 0xff, 0]);
+            bytes.put_slice(&body);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            frame(&bytes);
+        }
+    }
+}
