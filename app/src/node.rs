@@ -306,6 +306,17 @@ impl Signals {
     }
 }
 
+/// Waits for what ends a node that starts: the failure of its last directory, or of that of the metadata.
+async fn failure(broker: &Broker<Store>, raft_stopped: &mut oneshot::Receiver<Stopped<Log>>) -> NodeError {
+    tokio::select! {
+        failed = broker.halted() => NodeError::NoDirectory(failed),
+        stopped = raft_stopped => match stopped.ok().and_then(|stopped| stopped.result.err()) {
+            Some(error) => error.into(),
+            None => NodeError::Stopped("the replica of the metadata log"),
+        },
+    }
+}
+
 /// A node at work.
 struct Node {
     broker: Arc<Broker<Store>>,
@@ -324,9 +335,9 @@ impl Node {
     async fn start(config: &NodeConfig, data: &Runtime, started: Instant) -> Result<Node, NodeError> {
         let observability = observe::start(config)?;
         observe::raise_open_files_limit();
-        let cluster_id = format::prepare(config)?;
         // Ports first: a second node on this machine is told so before it touches anything.
         let bound = bind_all(config)?;
+        let cluster_id = format::prepare(config)?;
         let store = Arc::new(Store::open(&store_config(config, &cluster_id))?);
         let clock = SystemClock::default();
         let properties = Arc::new(config.properties.clone());
@@ -345,6 +356,7 @@ impl Node {
         let broker = Arc::new(Broker::new(config.node_id, Arc::clone(&store), tools, settings));
 
         let quorum = quorum::start(config, &cluster_id, &store, clock)?;
+        let mut raft_stopped = quorum.running.stopped;
         let log = Arc::new(quorum.handle.clone());
         let kraft_version = quorum.handle.kraft_version().0;
         let controller = controller::spawn(
@@ -448,18 +460,22 @@ impl Node {
                 log_directories: online_directories(&store),
                 previous_broker_epoch: Some(store.previous_broker_epoch()),
             };
-            let epoch = lifecycle::register(&controller, registration, times).await?;
-            // The image in which this broker is registered has everything committed before.
-            let registered = |image: &Arc<MetadataImage>| {
-                image
-                    .broker(config.node_id)
-                    .is_some_and(|broker| broker.broker_epoch == epoch.0)
+            let joining = async {
+                let epoch = lifecycle::register(&controller, registration, times).await?;
+                // The image in which this broker is registered has everything committed before.
+                let registered = |image: &Arc<MetadataImage>| {
+                    image
+                        .broker(config.node_id)
+                        .is_some_and(|broker| broker.broker_epoch == epoch.0)
+                };
+                let known = image.wait_for(registered).await;
+                let known = known.map_err(|_| NodeError::Stopped("the metadata log"))?.clone();
+                Ok::<_, NodeError>((epoch, known))
             };
-            let known = image
-                .wait_for(registered)
-                .await
-                .map_err(|_| NodeError::Stopped("the metadata log"))?
-                .clone();
+            let (epoch, known) = tokio::select! {
+                joined = joining => joined?,
+                error = failure(&broker, &mut raft_stopped) => return Err(error),
+            };
             let opened = {
                 let broker = Arc::clone(&broker);
                 tokio::task::spawn_blocking(move || broker.open_logs(&known)).await
@@ -482,11 +498,13 @@ impl Node {
             tokio::spawn(assigning.assign_directories(controller.clone(), state.clone(), times.session_timeout_ms));
             data.spawn(Arc::clone(&broker).maintain());
             let running = |state: &BrokerState| matches!(state, BrokerState::Running(_));
-            state
-                .clone()
-                .wait_for(running)
-                .await
-                .map_err(|_| NodeError::Stopped("the broker's heartbeat"))?;
+            let mut unfenced = state.clone();
+            tokio::select! {
+                unfenced = unfenced.wait_for(running) => {
+                    unfenced.map_err(|_| NodeError::Stopped("the broker's heartbeat"))?;
+                }
+                error = failure(&broker, &mut raft_stopped) => return Err(error),
+            }
             let _guard = data.enter();
             for bound in brokers {
                 serving.push(
@@ -515,7 +533,7 @@ impl Node {
             stopping,
             state,
             raft: quorum.handle,
-            raft_stopped: quorum.running.stopped,
+            raft_stopped,
             pump,
             has_broker,
             health: observability.health,

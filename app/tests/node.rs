@@ -175,6 +175,26 @@ fn a_directory_of_another_node_is_refused() {
     assert!(error.contains("node.id=1") && error.contains("node.id=2"), "{error}");
 }
 
+/// Another directory id makes it another replica than the one voter there is: nobody could ever tell it of a leader.
+#[test]
+fn a_controller_that_is_no_voter_any_more_is_refused_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut node, _) = Node::started(data.path(), &[]);
+    node.signal(rustix::process::Signal::TERM);
+    node.wait();
+    let file = data.path().join("meta.properties");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let other = text.lines().map(|line| match line.starts_with("directory.id=") {
+        true => "directory.id=AAAAAAAAAAAAAAAAAAAATQ",
+        false => line,
+    });
+    std::fs::write(&file, other.collect::<Vec<_>>().join("\n")).unwrap();
+    let error = Node::spawn(data.path(), &[]).refusal();
+    for part in ["meta.properties", "1-AAAAAAAAAAAAAAAAAAAATQ", "voters"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -192,4 +212,6 @@ fn a_port_in_use_is_named() {
         error.contains("ottla.http.listener") && error.contains("in use"),
         "{error}"
     );
+    let left = std::fs::read_dir(data.path()).unwrap().count();
+    assert_eq!(left, 0, "nothing was formatted");
 }

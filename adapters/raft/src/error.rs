@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ottla_domain::ids::Offset;
 use ottla_domain::ports::outbound::StorageError;
 use ottla_domain::raft::Fault;
+use ottla_domain::raft::voters::ReplicaKey;
 use ottla_domain::record::batch::BatchError;
 use ottla_domain::record::primitives::DecodeError;
 use ottla_domain::record::records::RecordError;
@@ -33,7 +34,7 @@ pub enum RaftError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A record of the log cannot be read: it is damaged, or of a type or version that this release does not know.
-    #[error("cannot read the metadata record at offset {offset}: {reason}")]
+    #[error("__cluster_metadata-0: cannot read the record at offset {offset}: {reason}")]
     Record {
         /// Its offset, or that of its batch.
         offset: Offset,
@@ -54,6 +55,21 @@ pub enum RaftError {
     /// Neither `controller.quorum.voters` nor the log names a voter, and there is nobody to ask.
     #[error("no controllers are known: set controller.quorum.voters or controller.quorum.bootstrap.servers")]
     NoControllers,
+    /// This controller is no voter, and there is nobody else who could let it learn of a leader.
+    #[error(
+        "{path}: by its meta.properties this controller is {local}, but the voters in __cluster_metadata-0 are {voters}, \
+         and no other controller is known to ask; bring back the file that was changed or lost, or format the directory \
+         anew",
+        path = path.display()
+    )]
+    NotAVoter {
+        /// The directory of the metadata.
+        path: PathBuf,
+        /// This node and its directory.
+        local: ReplicaKey,
+        /// The voters; `none` without one.
+        voters: String,
+    },
     /// The system refused a thread.
     #[error("cannot start the thread {name}: {source}")]
     Thread {

@@ -4,7 +4,7 @@
 //! runtime ever waits for the disk here, and what arrives during a sync shares the next one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI16, Ordering};
 use std::thread;
@@ -118,6 +118,29 @@ where
     Ok(Running { handle, stopped })
 }
 
+/// A controller that is no voter waits to hear of a leader: in vain, where it could ask itself alone.
+fn refuse_solitary_observer(identity: &Identity, voters: &VoterSet, folder: &Path) -> Result<(), RaftError> {
+    let local = &identity.local;
+    let is_own = |(host, port): &(Arc<str>, u16)| {
+        let mut own = local.endpoints.0.iter();
+        own.any(|endpoint| endpoint.host == *host && endpoint.port == *port)
+    };
+    let is_alone = voters.ids().all(|id| id == local.key.id) && identity.bootstrap.iter().all(is_own);
+    if !identity.can_become_voter || voters.contains(local.key) || !is_alone {
+        return Ok(());
+    }
+    let names: Vec<_> = voters.iter().map(|voter| voter.key.to_string()).collect();
+    Err(RaftError::NotAVoter {
+        path: folder.parent().unwrap_or(folder).to_owned(),
+        local: local.key,
+        voters: if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        },
+    })
+}
+
 struct Replica<L, T, C, E> {
     raft: Raft,
     disk: Disk<L>,
@@ -167,6 +190,7 @@ where
         if replicated.voters().is_empty() && config.identity.bootstrap.is_empty() {
             return Err(RaftError::NoControllers);
         }
+        refuse_solitary_observer(&config.identity, replicated.voters(), &folder)?;
         let stored = disk.quorum_state.read()?;
         let at = moment(&clock, &entropy);
         let (raft, effects) = Raft::new(config.identity, config.quorum, replicated, stored, at)?;
