@@ -14,10 +14,10 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// The content of a text file, or `None` when there is no such file.
+/// The content of a text file, or `None` when there is no such file. Bytes that are no text are for the caller to refuse.
 pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(content) => Ok(Some(content)),
+    match fs::read(path) {
+        Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

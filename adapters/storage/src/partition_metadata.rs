@@ -24,10 +24,14 @@ pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// The topic id of a folder; `None` when there is no file or it says nothing readable.
+/// The topic id of a folder; `None` when there is no file, or a power failure left nothing in it.
 pub(crate) fn read(folder: &Path) -> io::Result<Option<TopicId>> {
-    let text = atomic_file::read(&folder.join(FILE))?;
-    Ok(text.as_deref().and_then(parse))
+    let text = atomic_file::read(&folder.join(FILE))?.unwrap_or_default();
+    if text.bytes().all(|byte| byte == 0) {
+        return Ok(None);
+    }
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is malformed"));
+    parse(&text).map(Some).ok_or_else(malformed)
 }
 
 fn parse(text: &str) -> Option<TopicId> {
@@ -50,5 +54,13 @@ mod tests {
         assert_eq!(text, "version: 0\ntopic_id: MkU3OEVBNTcwNTJENDM2Qg");
         assert_eq!(read(folder.path()).unwrap(), Some(topic_id));
         assert_eq!(parse("version: 1\ntopic_id: x"), None);
+        for (text, is_readable) in [("", true), ("\0\0\0", true), ("version: 0\ntopic_ix: y", false)] {
+            std::fs::write(folder.path().join(FILE), text).unwrap();
+            assert_eq!(
+                read(folder.path()).is_ok_and(|topic_id| topic_id.is_none()),
+                is_readable,
+                "{text:?}"
+            );
+        }
     }
 }

@@ -59,6 +59,9 @@ pub(crate) fn create(target: Target, topic_id: TopicId) -> Result<OpenedLog<Log>
     if folder.exists() {
         return Err(StorageError::Refused(format!("{} exists already", folder.display())));
     }
+    // A crash may have come between the end of an earlier log of this name and that of its checkpoints.
+    let name = (target.topic.to_string(), target.partition);
+    target.directory.forget_checkpoints(&[name])?;
     let make = || {
         fs::create_dir(&folder)?;
         partition_metadata::write(&folder, topic_id)?;
@@ -252,9 +255,14 @@ struct Past {
 fn recall(target: &Target, topic_id: TopicId) -> Result<(LogIndex, Past), IndexError> {
     let folder_name = target.folder_name();
     let (index, known) = target.directory.index.log(&folder_name, topic_id)?;
+    let files = target.directory.checkpointed(&target.topic, target.partition);
     if known == Known::Before {
         match recall_from_index(&index) {
-            Ok(past) => return Ok((index, past)),
+            Ok(past) => {
+                // A damaged index may have lost its latest writes: what was deleted stays so.
+                let log_start = past.log_start.max(files.log_start);
+                return Ok((index, Past { log_start, ..past }));
+            }
             Err(error) => {
                 tracing::warn!(folder = folder_name, %error, "the index of this log cannot be read and is made again");
             }
@@ -265,7 +273,6 @@ fn recall(target: &Target, topic_id: TopicId) -> Result<(LogIndex, Past), IndexE
         Known::Before => target.directory.index.create_log(&folder_name, topic_id)?,
     };
     // Without a memory of the log, what Kafka's files say may only make the log shorter or the scan faster.
-    let files = target.directory.checkpointed(&target.topic, target.partition);
     let past = Past {
         is_known: false,
         recovery_point: files.recovery_point.unwrap_or(Offset::ZERO),

@@ -140,6 +140,42 @@ fn the_log_is_cut_at_a_gap_between_segments() {
     }
 }
 
+/// A damaged database comes back without its latest writes.
+#[test]
+fn what_was_deleted_stays_so_when_the_index_forgets() {
+    let mut fixture = Fixture::new(LogConfig::default());
+    for number in 0..3 {
+        fixture.append(&[(number, "a")], 0);
+    }
+    fixture.log.advance_log_start(Offset(2)).unwrap();
+    fixture.log.index.put_log_start(Offset(0)).unwrap();
+    assert_eq!(fixture.restart().log.log_start_offset(), Offset(2));
+}
+
+#[test]
+fn a_new_log_inherits_no_checkpoints_of_an_earlier_one_of_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let path = format(root.path(), 0);
+    fs::write(path.join("log-start-offset-checkpoint"), "0\n1\norders 0 5\n").unwrap();
+    let store = Store::open(&store_config(vec![path])).unwrap();
+    let config = LogConfig::default();
+    let made = store.create(
+        directory_id(0),
+        "orders",
+        TOPIC_ID,
+        PartitionId(0),
+        Arc::new(config.clone()),
+    );
+    let OpenedLog { log, mut state, .. } = made.unwrap();
+    append(&log, &mut state, &[(1, "a")], 0);
+    drop((log, store));
+    let fixture = Fixture::start((root, config));
+    assert_eq!(
+        (fixture.log.log_start_offset(), fixture.log.log_end_offset()),
+        (Offset(0), Offset(1))
+    );
+}
+
 /// A power failure may leave the names of a new log's files and nothing in them.
 #[test]
 fn a_new_log_of_which_nothing_was_synced_goes_without_a_trace() {
