@@ -101,9 +101,12 @@ fn changes(before: &str, after: &str) -> Vec<String> {
         .collect()
 }
 
+/// What makes the node meet the failure, besides a produce.
+type Provoke = fn(&Machine, &mut Connection);
+
 /// The second directory fails at a kind of call on some file: only its partition goes, it is said once, and all that was
 /// acknowledged is there after a restart.
-fn only_its_directory_fails(rule: &str, provoke: fn(&Machine, &mut Connection)) {
+fn only_its_directory_fails(rule: &str, provoke: Provoke) {
     let mut machine = Machine::start(&["ottla.fsync=ack", "log.flush.offset.checkpoint.interval.ms=200"]);
     let [first, second] = machine.partitions;
     let mut connection = machine.connect();
@@ -185,7 +188,7 @@ fn a_call_that_fails_takes_its_directory_offline_and_is_said_once() {
         assert_eq!(answer.topics[0].partitions[0].error_code, KAFKA_STORAGE_ERROR);
     }
     let segment = "data1/t-";
-    let cases: [(String, fn(&Machine, &mut Connection)); 9] = [
+    let cases: [(String, Provoke); 9] = [
         (format!("{EIO} write {segment}"), nothing),
         (format!("{ENOSPC} write {segment}"), nothing),
         (format!("{EIO} read {segment}"), lookup),
@@ -218,7 +221,7 @@ fn a_call_that_fails_where_the_metadata_is_ends_the_node_and_names_it() {
         let mut machine = Machine::start(&["ottla.fsync=ack", "log.flush.offset.checkpoint.interval.ms=200"]);
         let log = machine.node.log().len();
         let directory = machine.node.log_dirs()[0].display().to_string();
-        machine.disk.rule(&[rule.clone()]);
+        machine.disk.rule(std::slice::from_ref(rule));
         assert_eq!(machine.node.wait_exit().code(), Some(1), "{rule}");
         let said = complaints(&machine.node, log);
         assert!(

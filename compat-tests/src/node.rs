@@ -219,14 +219,22 @@ impl Node {
 
     /// Waits until the broker lists itself, which it does once it is unfenced.
     pub fn wait_ready(&mut self) {
+        if let Some(status) = self.wait_ready_or_exit() {
+            panic!(
+                "{:?} ended with {status} before it was ready:\n{}",
+                self.target,
+                self.log_tail()
+            );
+        }
+    }
+
+    /// Waits until the broker lists itself, or the process ended on its own.
+    pub fn wait_ready_or_exit(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + DEADLINE;
         while !self.is_ready() {
             if let Some(status) = self.exited() {
-                panic!(
-                    "{:?} ended with {status} before it was ready:\n{}",
-                    self.target,
-                    self.log_tail()
-                );
+                self.child = None;
+                return Some(status);
             }
             assert!(
                 Instant::now() < deadline,
@@ -236,6 +244,7 @@ impl Node {
             );
             std::thread::sleep(Duration::from_millis(2));
         }
+        None
     }
 
     fn is_ready(&self) -> bool {
@@ -278,6 +287,13 @@ impl Node {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.wait_exit();
+    }
+
+    /// Kills it unless it ended on its own.
+    pub fn kill_if_running(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
     }
 
     fn signal(&self, signal: Signal) {
