@@ -93,9 +93,15 @@ impl<L: PartitionLog> Disk<L> {
     /// The next batches from `from` on, below `upper`.
     pub(crate) fn read(&self, from: Offset, upper: Offset) -> Result<Vec<RecordBatch>, RaftError> {
         let slice = self.log.read(from, upper, READ_SIZE_BYTES, true)?;
+        let mut next = from;
         Batches::new(self.log.load(&slice)?)
             .map(|batch| {
-                let batch = batch.map_err(|error| RaftError::record(from, error))?;
+                let batch = batch.map_err(|error| RaftError::record(next, error))?;
+                // No CRC covers the offset.
+                if batch.header.base_offset > next || batch.header.next_offset() <= next {
+                    return Err(RaftError::record(next, RecordProblem::Missing));
+                }
+                next = batch.header.next_offset();
                 batch
                     .check_crc()
                     .map_err(|error| RaftError::record(batch.header.base_offset, error))?;
