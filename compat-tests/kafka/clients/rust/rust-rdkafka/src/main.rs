@@ -321,9 +321,13 @@ fn place(request: &Value, offset: i64) -> Result<TopicPartitionList, Refusal> {
 }
 
 fn assign(consumer: &BaseConsumer, request: &Value) -> Result<(), Refusal> {
-    consumer.assign(&place(request, number(request, "offset"))?).map_err(refusal)?;
+    consumer
+        .assign(&place(request, number(request, "offset"))?)
+        .map_err(refusal)?;
     // librdkafka itself looks but once a second for the leaders of partitions that it did not know.
-    consumer.fetch_metadata(Some(text(request, "topic")), LIMIT).map_err(refusal)?;
+    consumer
+        .fetch_metadata(Some(text(request, "topic")), LIMIT)
+        .map_err(refusal)?;
     Ok(())
 }
 

@@ -136,7 +136,11 @@ impl Clients {
         let (topic, partition) = (text(request, "topic"), number(request, "partition") as i32);
         // The one that fetch uses would try for ever.
         let runtime = &self.runtime;
-        let partition = within(runtime, self.client.partition_client(topic, partition, UnknownTopicHandling::Error))?;
+        let partition = within(
+            runtime,
+            self.client
+                .partition_client(topic, partition, UnknownTopicHandling::Error),
+        )?;
         let mut count = 0;
         while Instant::now() < end {
             let left = end.saturating_duration_since(Instant::now());
