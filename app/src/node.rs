@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::announce::{Listening, announce};
 use crate::auto_creation::AutoCreation;
-use crate::broker::{Broker, BrokerSettings, Durability, InlineWrites, Tools};
+use crate::broker::{Broker, BrokerSettings, Durability, InlineWrites, Tools, keep_awake};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::NodeConfig;
 use crate::config::listeners::Endpoint;
@@ -353,6 +353,7 @@ impl Node {
             },
             trust_compressed: config.settings.get("ottla.validate.compressed") == Some("header"),
         });
+        tokio::spawn(keep_awake(Arc::clone(&tools), data.handle().clone()));
         let broker = Arc::new(Broker::new(config.node_id, Arc::clone(&store), tools, settings));
 
         let quorum = quorum::start(config, &cluster_id, &store, clock)?;

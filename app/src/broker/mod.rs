@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::settings::BrokerSettings;
-pub use self::stalls::InlineWrites;
+pub use self::stalls::{InlineWrites, keep_awake};
 use self::table::PartitionTable;
 pub use self::traffic::{Count, ReplicaFacts, Totals};
 use crate::clock::{SystemClock, SystemEntropy};

@@ -3,14 +3,21 @@
 //! Appends write into the page cache where they are, because that takes microseconds, unless it does not: a disk whose
 //! caches are full, or that went away for a while, holds whoever writes to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::runtime::Handle;
 use tokio::task::block_in_place;
+use tokio::time::MissedTickBehavior;
+
+use super::Tools;
 
 /// How long a worker waits for what another thread holds, which it usually does for microseconds.
 const WORKER_PATIENCE: Duration = Duration::from_micros(500);
+/// For so long a write that stalls may hold up others.
+const AWAKE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Writes under way on workers: one worker at least is never in any.
 #[derive(Debug)]
@@ -37,6 +44,20 @@ impl InlineWrites {
     }
 }
 
+/// Wakes a worker now and then while a write is under way: the one that writes may be the one that looked for what comes
+/// from the network, and the others sleep until it tells them of work. Runs until the task is dropped; outside of the
+/// runtime of these workers.
+pub async fn keep_awake(tools: Arc<Tools>, workers: Handle) {
+    let mut interval = tokio::time::interval(AWAKE_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if tools.inline_writes.count.load(Ordering::Relaxed) > 0 {
+            workers.spawn(std::future::ready(()));
+        }
+    }
+}
+
 /// Locks what may be held during a write; while that takes long, the work of a worker goes to another thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     let soon = mutex.try_lock_for(WORKER_PATIENCE);
@@ -45,7 +66,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, mpsc};
+    use std::sync::mpsc;
 
     use super::*;
 
