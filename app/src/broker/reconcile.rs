@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ottla_domain::ids::{BrokerId, DirectoryId, LeaderEpoch};
 use ottla_domain::metadata::delta::{LocalReplica, MetadataDelta};
@@ -10,9 +10,12 @@ use ottla_domain::metadata::image::{ConfigResourceType, MetadataImage};
 use ottla_domain::ports::outbound::{Clock, LogStore, OpenedLog, PartitionLog, StorageError};
 use tracing::{error, warn};
 
-use super::Broker;
 use super::partition::{Leadership, Partition};
 use super::table::{Hosted, PartitionTable};
+use super::{Broker, Durability};
+
+/// Logs that are synced at a time before this broker leads them.
+const SYNC_THREADS: usize = 8;
 
 impl<S: LogStore> Broker<S> {
     /// Opens the logs that are on disk. Blocks.
@@ -63,6 +66,7 @@ impl<S: LogStore> Broker<S> {
         {
             error!(replicas = removed_logs.len(), %error, "deleting replicas failed");
         }
+        self.sync_ahead(&table, &changes.leaders);
         let mut counts = self.directory_counts(&table);
         for replica in changes.leaders.iter().chain(&changes.followers) {
             if let Err(error) = self.lead_or_follow(&mut table, &mut counts, image, replica) {
@@ -81,6 +85,30 @@ impl<S: LogStore> Broker<S> {
         drop(change);
         self.apply_configs(&delta, image);
         self.reconciled.store(image.provenance.offset.0, Ordering::Release);
+    }
+
+    /// Syncs, several at a time, what has to be on disk before this broker leads: after a crash that may be every log.
+    fn sync_ahead(&self, table: &PartitionTable<S::Log>, leaders: &[LocalReplica]) {
+        if self.tools.durability != Durability::Ack {
+            return;
+        }
+        let log = |replica: &LocalReplica| match table.get(&replica.topic, replica.partition.partition_id.into()) {
+            Some(Hosted::Online(partition)) => Some(Arc::clone(partition.log())),
+            _ => None,
+        };
+        let is_dirty = |log: &Arc<S::Log>| log.synced_offset() < log.log_end_offset();
+        let logs: Vec<_> = leaders.iter().filter_map(log).filter(is_dirty).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..SYNC_THREADS.min(logs.len()) {
+                scope.spawn(|| {
+                    while let Some(log) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // Whoever leads meets the failure again.
+                        let _ = log.sync();
+                    }
+                });
+            }
+        });
     }
 
     fn lead_or_follow(
