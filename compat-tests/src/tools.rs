@@ -285,7 +285,10 @@ impl Drop for Lease {
     }
 }
 
-/// Ends the idle tool servers, at the end of a test program.
+/// Ends the idle tool servers; who needs one later starts it.
 pub fn stop() {
-    SERVERS.lock().unwrap_or_else(|e| e.into_inner()).0.clear();
+    let mut servers = SERVERS.lock().unwrap_or_else(|e| e.into_inner());
+    let ended = servers.0.drain(..).len();
+    servers.1 -= ended;
+    RETURNED.notify_all();
 }
