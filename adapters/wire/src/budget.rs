@@ -77,6 +77,7 @@ impl Budget {
             held_bytes: AtomicUsize::new(0),
             ending: AtomicU8::new(GOING_ON),
             is_hung_up: AtomicBool::new(false),
+            waits: AtomicUsize::new(0),
             signal: Notify::new(),
         });
         accounts.open.insert(id, Arc::downgrade(&account));
@@ -117,7 +118,7 @@ impl Budget {
     }
 
     /// Closes the connections that hold most beyond what they moved since the last review, until that frees a share of
-    /// the limit.
+    /// the limit: first those whose clients others wait for, then those that wait themselves.
     fn review(&self) {
         // Gathered first: the last owner of an account takes the lock when it drops it.
         let open: Vec<Arc<Account>> = {
@@ -130,7 +131,10 @@ impl Budget {
         };
         let stuck = open.iter().map(|account| (account.stuck_bytes(), account));
         let mut stuck: Vec<_> = stuck.filter(|(bytes, _)| *bytes > 0).collect();
-        stuck.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        stuck.sort_by_cached_key(|(bytes, account)| {
+            let waits = account.waits.load(Ordering::Relaxed) > 0;
+            (waits, std::cmp::Reverse(*bytes))
+        });
         let mut freed_bytes = 0;
         for (_, account) in stuck {
             if freed_bytes >= self.limit_bytes / FREED_SHARE {
@@ -161,6 +165,8 @@ pub(crate) struct Account {
     ending: AtomicU8,
     /// The client sends no more and, most likely, is gone.
     is_hung_up: AtomicBool,
+    /// Above zero while it waits for room itself.
+    waits: AtomicUsize,
     signal: Notify,
 }
 
@@ -298,7 +304,10 @@ impl Charge {
                 limit_bytes,
             });
         }
-        self.account.budget.take(bytes).await;
+        {
+            let _waiting = Waiting::new(&self.account.waits);
+            self.account.budget.take(bytes).await;
+        }
         self.account.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
         Ok(())
@@ -394,6 +403,22 @@ mod tests {
         other.admit(false).await;
         holder.admit(true).await;
         assert_eq!(budget.used_bytes.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_is_closed_after_who_holds_it() {
+        let budget = Budget::new(100_000);
+        let (holder, waiting) = (budget.open(), budget.open());
+        let (mut of_holder, mut of_waiting) = (holder.charge(), waiting.charge());
+        of_holder.grow(40_000).await.unwrap();
+        of_waiting.grow(60_000).await.unwrap();
+        let closing = async {
+            holder.crowded_out().await;
+            drop(of_holder);
+        };
+        let ended = tokio::time::timeout(PATIENCE * 10, async { tokio::join!(closing, of_waiting.grow(30_000)) });
+        ended.await.expect("nobody was closed").1.unwrap();
+        assert_eq!(waiting.ending.load(Ordering::Acquire), GOING_ON);
     }
 
     #[test]

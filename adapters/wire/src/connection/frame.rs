@@ -112,6 +112,10 @@ impl<'a> FrameReader<'a> {
         while frame.len() < size_bytes {
             let missing_bytes = size_bytes - frame.len();
             if frame.len() == frame.capacity() {
+                // Room is asked for what has come: who waits for room is not who lets others wait.
+                if self.stream.peek(&mut [0]).await? == 0 {
+                    return Ok(None);
+                }
                 let more_bytes = missing_bytes.min(frame.len().max(CHUNK_BYTES));
                 charge.grow(more_bytes).await?;
                 frame.reserve(more_bytes);
