@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kafka_protocol::messages::DeleteRecordsRequest;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use ottla_compat_tests::chance::Chance;
+use ottla_compat_tests::disk::copy_folder;
 use ottla_compat_tests::load::{ends, new_producer_id};
 use ottla_compat_tests::node::{Node, Options, Target};
 use ottla_compat_tests::raw::Connection;
@@ -116,24 +116,12 @@ fn prepare(node: &mut Node, stop: fn(&mut Node)) -> Original {
     let served = serve(&mut connection, &topic).unwrap();
     stop(node);
     let dir = node.dir().join("original");
-    copy(&node.log_dirs()[0], &dir);
+    copy_folder(&node.log_dirs()[0], &dir);
     Original {
         dir,
         starts: served.iter().map(|(start, _)| *start).collect(),
         partitions: served.into_iter().map(|(_, bytes)| bytes).collect(),
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    assert!(
-        Command::new("cp")
-            .arg("-a")
-            .args([from, to])
-            .status()
-            .unwrap()
-            .success()
-    );
 }
 
 /// Log starts and all bytes of all partitions; `None` when the topic is not known.
@@ -414,7 +402,7 @@ fn damage_everything(stop: fn(&mut Node), per_file: usize, structural_every: usi
         damages.extend((0..per_file).map(|_| random(&content, &mut chance)));
         for damage in damages {
             let dir = node.log_dirs().remove(0);
-            copy(&original.dir, &dir);
+            copy_folder(&original.dir, &dir);
             if !apply(damage, &dir.join(&file)) {
                 continue;
             }

@@ -15,6 +15,16 @@ const SHAPE: Shape = Shape {
     consumers: 2,
     partitions: 8,
 };
+/// With these, rolls, retention and checkpoints are under way at many moments.
+pub const BUSY: [&str; 7] = [
+    "log.segment.bytes=1048576",
+    "log.retention.ms=-1",
+    "log.retention.bytes=33554432",
+    "log.retention.check.interval.ms=200",
+    "log.initial.task.delay.ms=100",
+    "log.flush.offset.checkpoint.interval.ms=100",
+    "log.segment.delete.delay.ms=50",
+];
 /// A kill counts only with as many requests in flight.
 pub const IN_FLIGHT_MIN: usize = 100;
 const UNTIL_KILL_MAX_MS: usize = 250;
@@ -36,19 +46,7 @@ pub fn kill_under(load: &Load, node: &mut Node, chance: &mut Chance) -> bool {
 
 fn kill_again_and_again(rounds: usize) {
     let mut chance = Chance::new();
-    // Rolls, retention and checkpoints are under way in many of these moments.
-    let mut node = Node::start(
-        Target::Ottla,
-        Options::with(&[
-            "log.segment.bytes=1048576",
-            "log.retention.ms=-1",
-            "log.retention.bytes=33554432",
-            "log.retention.check.interval.ms=200",
-            "log.initial.task.delay.ms=100",
-            "log.flush.offset.checkpoint.interval.ms=100",
-            "log.segment.delete.delay.ms=50",
-        ]),
-    );
+    let mut node = Node::start(Target::Ottla, Options::with(&BUSY));
     let topic = create_topic(
         &mut Connection::open(node.socket()).unwrap(),
         "t",

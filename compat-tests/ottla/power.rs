@@ -14,14 +14,14 @@ use kafka_protocol::messages::{
     DeleteTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
 };
 use ottla_compat_tests::chance::Chance;
-use ottla_compat_tests::disk::{Disk, Left};
+use ottla_compat_tests::disk::{Disk, Left, copy_folder};
 use ottla_compat_tests::load::{Load, Shape, batches, ends, new_producer_id, read};
 use ottla_compat_tests::node::{Node, Options, Target};
 use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::requests::{Topic, create_topic, text, topic_name};
 use ottla_compat_tests::scenario::wait_for;
 
-use crate::kills::kill_under;
+use crate::kills::{BUSY, kill_under};
 
 const SHAPE: Shape = Shape {
     producers: 4,
@@ -51,19 +51,7 @@ struct Machine {
 
 impl Machine {
     fn start(fsync: &str) -> Self {
-        let mut node = Node::formatted(
-            Target::Ottla,
-            Options::with(&[
-                fsync,
-                "log.segment.bytes=1048576",
-                "log.retention.ms=-1",
-                "log.retention.bytes=33554432",
-                "log.retention.check.interval.ms=200",
-                "log.initial.task.delay.ms=100",
-                "log.flush.offset.checkpoint.interval.ms=100",
-                "log.segment.delete.delay.ms=50",
-            ]),
-        );
+        let mut node = Node::formatted(Target::Ottla, Options::with(&[&[fsync], &BUSY[..]].concat()));
         let disk = Disk::under(&mut node);
         let chance = Chance::new();
         let mut machine = Self { node, disk, chance };
@@ -105,10 +93,9 @@ impl Machine {
 }
 
 fn copy_all(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    if from.is_dir() {
-        let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
-        assert!(copied.unwrap().success());
+    match from.is_dir() {
+        true => copy_folder(from, to),
+        false => _ = fs::remove_dir_all(to),
     }
 }
 

@@ -2,11 +2,19 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
 use crate::node::Node;
+
+/// Makes a folder, or what stands in its place, a copy of another, which must be there.
+pub fn copy_folder(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("cp").success(), "cannot copy {from:?}");
+}
 
 /// What is left after a power failure. All of these are what a disk may do; none gives what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

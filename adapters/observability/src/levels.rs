@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Metadata, Subscriber};
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::reload;
 
@@ -65,11 +65,6 @@ fn with_those_above(target: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Levels {
-    /// Parses a level (`info`), or levels by target (`info,ottla_wire=debug`).
-    pub(crate) fn parse(text: &str) -> Result<Targets, ParseError> {
-        text.parse()
-    }
-
     /// The levels, and the layers that obey and that watch for targets. The watching one must be the outermost. Some targets
     /// are `known` before they say anything.
     pub(crate) fn new<S: Subscriber>(targets: Targets, known: &[&'static str]) -> (Levels, impl Layer<S>, Watch) {
@@ -131,7 +126,7 @@ mod tests {
 
     #[test]
     fn levels_change_while_the_process_runs() {
-        let targets = Levels::parse("info,a=debug").unwrap();
+        let targets = "info,a=debug".parse().unwrap();
         let (levels, filter, watch) = Levels::new(targets, &["k"]);
         let subscriber = tracing_subscriber::registry().with(filter).with(watch);
         tracing::subscriber::with_default(subscriber, || {

@@ -77,7 +77,7 @@ impl Logging {
 }
 
 fn parse(filter: &str) -> Result<Targets, LoggingError> {
-    Levels::parse(filter).map_err(|error| LoggingError::Filter {
+    filter.parse().map_err(|error| LoggingError::Filter {
         filter: filter.to_owned(),
         error,
     })

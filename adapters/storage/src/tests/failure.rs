@@ -4,9 +4,8 @@ use std::fs::{self, File};
 
 use super::*;
 
-fn two_directories() -> (tempfile::TempDir, Store) {
-    let root = tempfile::tempdir().unwrap();
-    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+fn two_online() -> (tempfile::TempDir, Store) {
+    let (root, paths) = two_directories();
     let store = Store::open(&store_config(paths)).unwrap();
     (root, store)
 }
@@ -24,7 +23,7 @@ fn is_offline<T: std::fmt::Debug>(result: Result<T, StorageError>) -> bool {
 
 #[test]
 fn a_failed_write_takes_only_its_directory_offline() {
-    let (root, store) = two_directories();
+    let (root, store) = two_online();
     let (mut broken, mut healthy) = (create(&store, 0, "broken"), create(&store, 1, "healthy"));
     append(&broken.log, &mut broken.state, &[(1, "a")], 0);
     let full = File::options().read(true).write(true).open("/dev/full").unwrap();
@@ -62,7 +61,7 @@ fn a_failed_write_takes_only_its_directory_offline() {
 
 #[test]
 fn a_failed_sync_is_not_tried_again() {
-    let (_root, store) = two_directories();
+    let (_root, store) = two_online();
     let mut opened = create(&store, 0, "t");
     append(&opened.log, &mut opened.state, &[(1, "a")], 0);
     // fdatasync of a pipe's end fails.
@@ -78,7 +77,7 @@ fn a_failed_sync_is_not_tried_again() {
 
 #[test]
 fn a_directory_that_goes_away_is_noticed_without_traffic() {
-    let (root, store) = two_directories();
+    let (root, store) = two_online();
     let logs = [(create(&store, 0, "t").log, Offset(0))];
     store.checkpoint(&logs).unwrap();
     store.checkpoint(&logs).unwrap();
@@ -92,8 +91,7 @@ fn a_directory_that_goes_away_is_noticed_without_traffic() {
 
 #[test]
 fn a_directory_that_cannot_be_opened_is_offline_from_the_start() {
-    let root = tempfile::tempdir().unwrap();
-    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let (_root, paths) = two_directories();
     fs::remove_file(paths[1].join("meta.properties")).unwrap();
     fs::create_dir(paths[1].join("meta.properties")).unwrap();
     let store = Store::open(&store_config(paths)).unwrap();

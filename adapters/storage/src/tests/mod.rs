@@ -41,6 +41,13 @@ pub(super) fn format(root: &Path, number: u128) -> PathBuf {
     path
 }
 
+/// Two formatted directories.
+pub(super) fn two_directories() -> (tempfile::TempDir, Vec<PathBuf>) {
+    let root = tempfile::tempdir().unwrap();
+    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    (root, paths)
+}
+
 pub(super) fn store_config(log_dirs: Vec<PathBuf>) -> StoreConfig {
     StoreConfig {
         metadata_log_dir: log_dirs[0].clone(),

@@ -94,15 +94,20 @@ fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     assert!(fixture.folder().exists());
 }
 
+fn create_numbered(store: &Store, number: i32) -> OpenedLog<Log> {
+    let directory = directory_id(number as u128 % 2);
+    let config = Arc::new(small());
+    store
+        .create(directory, "many", TOPIC_ID, PartitionId(number), config)
+        .unwrap()
+}
+
 #[test]
 fn many_logs_are_deleted_at_once_and_others_keep_what_is_known_of_them() {
-    let root = tempfile::tempdir().unwrap();
-    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let (_root, paths) = two_directories();
     let store = Store::open(&store_config(paths.clone())).unwrap();
     let create = |number: i32| {
-        let directory = directory_id(number as u128 % 2);
-        let opened = store.create(directory, "many", TOPIC_ID, PartitionId(number), Arc::new(small()));
-        let OpenedLog { log, mut state, .. } = opened.unwrap();
+        let OpenedLog { log, mut state, .. } = create_numbered(&store, number);
         append(&log, &mut state, &[(1, "a"), (2, "b")], 0);
         append(&log, &mut state, &[(3, "c")], 0);
         log.advance_log_start(Offset(1)).unwrap();
@@ -165,8 +170,7 @@ fn a_folder_that_was_removed_and_made_again_is_another_log() {
 
 #[test]
 fn unknown_folders_and_replicas_that_are_there_twice_are_refused() {
-    let root = tempfile::tempdir().unwrap();
-    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let (_root, paths) = two_directories();
     let open = || Store::open(&store_config(paths.clone())).unwrap();
     let refusal = |store: Store| {
         let opened = store.open_all(&|_, _| true, &|_| Arc::new(LogConfig::default()), NOW);
@@ -187,8 +191,7 @@ fn unknown_folders_and_replicas_that_are_there_twice_are_refused() {
 
 #[test]
 fn strays_are_kept_under_another_name() {
-    let root = tempfile::tempdir().unwrap();
-    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let (_root, paths) = two_directories();
     let other_id = TopicId(Uuid::from_u128(0xef));
     let store = Store::open(&store_config(paths.clone())).unwrap();
     // The same replica in two directories: in one it belongs to a topic that was deleted.
@@ -241,13 +244,10 @@ fn strays_are_kept_under_another_name() {
 
 #[test]
 fn many_logs_are_opened_at_a_time() {
-    let root = tempfile::tempdir().unwrap();
-    let paths = vec![format(root.path(), 0), format(root.path(), 1)];
+    let (_root, paths) = two_directories();
     let store = Store::open(&store_config(paths.clone())).unwrap();
     let create = |number: i32| {
-        let directory = directory_id(number as u128 % 2);
-        let opened = store.create(directory, "many", TOPIC_ID, PartitionId(number), Arc::new(small()));
-        let OpenedLog { log, mut state, .. } = opened.unwrap();
+        let OpenedLog { log, mut state, .. } = create_numbered(&store, number);
         append(&log, &mut state, &[(1, &number.to_string())], 0);
     };
     (0..20).for_each(create);

@@ -75,9 +75,7 @@ fn alter_loggers<N: Node>(
     all: &[ConfigChange],
     validate_only: bool,
 ) -> Result<(), ApiError> {
-    if all.iter().filter(|other| other.resource == change.resource).count() > 1 {
-        return Err(ErrorCode::InvalidRequest.with("Each resource must appear at most once."));
-    }
+    change.check_alone(all)?;
     let known = call.node.loggers();
     let levels = loggers::check(call.node.node_id(), change, |logger| known.contains_key(logger))?;
     if !validate_only {

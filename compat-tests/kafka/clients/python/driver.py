@@ -97,6 +97,11 @@ def seen(offset, timestamp, timestamp_type, key, value, headers):
     }
 
 
+def seen_record(record):
+    """The same of a record whose attributes have these names."""
+    return seen(record.offset, record.timestamp, record.timestamp_type, record.key, record.value, record.headers)
+
+
 def digest(some):
     return None if some is None else {"size": len(some), "sha256": hashlib.sha256(some).hexdigest()}
 

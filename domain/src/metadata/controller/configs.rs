@@ -74,12 +74,8 @@ impl Command for AlterConfigs {
     fn evaluate(self, context: &mut Context<'_>) -> Result<Outcome<Self::Reply>, ApiError> {
         let (mut records, mut reply) = (Vec::new(), Vec::with_capacity(self.changes.len()));
         for change in &self.changes {
-            let same = self.changes.iter().filter(|other| other.resource == change.resource);
-            let result = if same.count() > 1 {
-                Err(ErrorCode::InvalidRequest.with("Each resource must appear at most once."))
-            } else {
-                self.change(context, change)
-            };
+            let result = change.check_alone(&self.changes);
+            let result = result.and_then(|()| self.change(context, change));
             let result = result.map(|mut made| records.append(&mut made));
             reply.push((change.resource.clone(), result));
         }
@@ -181,6 +177,14 @@ impl AlterConfigs {
 }
 
 impl ConfigChange {
+    /// No other of the changes in a request is of the same resource.
+    pub fn check_alone(&self, all: &[ConfigChange]) -> Result<(), ApiError> {
+        if all.iter().filter(|other| other.resource == self.resource).count() > 1 {
+            return Err(ErrorCode::InvalidRequest.with("Each resource must appear at most once."));
+        }
+        Ok(())
+    }
+
     /// Every setting is named once, and has a value where it needs one.
     pub(crate) fn check_names_and_values(&self) -> Result<(), ApiError> {
         let invalid = |message: String| Err(ErrorCode::InvalidRequest.with(message));

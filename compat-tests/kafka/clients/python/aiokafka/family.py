@@ -57,7 +57,7 @@ class Aiokafka(driver.Family):
         records = []
         while len(records) < request["count"] and deadline.left() > 0:
             polled = await consumer.getmany(timeout_ms=100, max_records=request["count"] - len(records))
-            records += map(seen, polled.get(partition, []))
+            records += map(driver.seen_record, polled.get(partition, []))
         consumer.unsubscribe()
         driver.need_all(records, request["count"])
         return {"records": records}
@@ -178,12 +178,6 @@ def partition(request):
 
 def resource(request, configs):
     return ConfigResource(ConfigResourceType.TOPIC, request["topic"], configs)
-
-
-def seen(record):
-    return driver.seen(
-        record.offset, record.timestamp, record.timestamp_type, record.key, record.value, record.headers
-    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class KafkaPython(driver.Family):
         records = []
         while len(records) < request["count"] and deadline.left() > 0:
             for record in consumer.poll(100, max_records=request["count"] - len(records)).get(partition, []):
-                records.append(seen(record))
+                records.append(driver.seen_record(record))
         consumer.unsubscribe()
         driver.need_all(records, request["count"])
         return {"records": records}
@@ -159,12 +159,6 @@ def partition(request):
 
 def resource(request, configs):
     return ConfigResource(ConfigResourceType.TOPIC, request["topic"], configs)
-
-
-def seen(record):
-    return driver.seen(
-        record.offset, record.timestamp, record.timestamp_type, record.key, record.value, record.headers
-    )
 
 
 if __name__ == "__main__":
