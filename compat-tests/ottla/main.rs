@@ -11,6 +11,7 @@ mod power;
 mod preallocate;
 mod prometheus;
 mod restarts;
+mod sendfile;
 
 use std::fs;
 use std::process::Command;

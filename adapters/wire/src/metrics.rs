@@ -1,6 +1,6 @@
 //! Counters of connections and requests, named as Kafka's JMX exporter rules name them.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -50,6 +50,18 @@ pub(crate) fn request(api: &'static Api, version: i16, total_time: Duration) {
 /// Counts a partition of a produce or fetch that failed.
 pub(crate) fn error(api: &'static Api, error: ErrorCode) {
     counter!("kafka_network_requestmetrics_errors_total", "request" => api.name, "error" => error.name()).increment(1);
+}
+
+/// Counts what `sendfile` took from a log file.
+pub(crate) fn sent_by_sendfile(bytes: usize) {
+    static BYTES: LazyLock<Counter> = LazyLock::new(|| counter!("ottla_network_sendfile_bytes_total"));
+    BYTES.increment(bytes as u64);
+}
+
+/// Counts what was copied out of a log file, to be sent together with what is around it.
+pub(crate) fn copied_out_of_files(bytes: usize) {
+    static BYTES: LazyLock<Counter> = LazyLock::new(|| counter!("ottla_network_copied_file_bytes_total"));
+    BYTES.increment(bytes as u64);
 }
 
 /// Counts a connection that was closed because of what it sent.

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::budget::{Account, FREE_BYTES};
+use crate::metrics;
 use crate::response::{Part, Response};
 
 /// How many pieces one `sendmsg` takes.
@@ -71,6 +72,7 @@ impl<'a> Writer<'a> {
         }
         match read_cached(region.as_fd(), position, size) {
             Some(bytes) => {
+                metrics::copied_out_of_files(size);
                 self.copied_bytes += size;
                 self.run.push(bytes);
                 Ok(())
@@ -169,6 +171,7 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
                 ));
             }
             account.moved(sent);
+            metrics::sent_by_sendfile(sent);
         }
     }
     Ok(())
