@@ -7,7 +7,8 @@ use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::records::PartitionRecord;
 use ottla_domain::ports::outbound::{DirectoryFacts, LogStore};
-use ottla_observability::metrics::{Exposition, Kind, Samples};
+use ottla_observability::metrics::{Exposition, Kind, QUANTILES, Samples};
+use ottla_wire::{ApiRequests, Measure, RequestMetrics};
 use tokio::sync::watch;
 
 use crate::broker::{Broker, Count, ReplicaFacts, Totals};
@@ -24,12 +25,15 @@ pub struct Sources<S: LogStore> {
     pub quorum_leader: Option<watch::Receiver<QuorumLeader>>,
     /// `ottla.metrics.partitions`.
     pub of_partitions: bool,
+    /// What listeners record.
+    pub requests: RequestMetrics,
 }
 
 impl<S: LogStore> Sources<S> {
     /// Writes all samples.
     pub fn collect(&self, out: &mut Exposition) {
         let image = self.broker.image();
+        requests(out, &self.requests.read(QUANTILES));
         if let Some(leader) = &self.quorum_leader {
             let is_active = leader.borrow().leader == Some(self.broker.id);
             controller(out, &image, is_active);
@@ -54,6 +58,37 @@ impl<S: LogStore> Sources<S> {
         replica_manager(out, &replicas, self.broker.offline_replica_count());
         if self.of_partitions {
             partitions(out, &replicas, self.broker.id);
+        }
+    }
+}
+
+fn requests(out: &mut Exposition, all: &[ApiRequests<{ QUANTILES.len() }>]) {
+    let name = "kafka_network_requestmetrics_requests_total";
+    let mut samples = out.metric(name, Kind::Counter, "Requests that were answered.");
+    for api in all {
+        for (version, count) in &api.by_version {
+            samples.sample(
+                &[("request", api.name), ("version", &version.to_string())],
+                *count as f64,
+            );
+        }
+    }
+    for measure in Measure::ALL {
+        let help = match measure {
+            Measure::RequestQueueTime => "From the last byte of a request to its turn.",
+            Measure::LocalTime => "From its turn until it is done or waits for something else.",
+            Measure::RemoteTime => "Waiting for replicas, syncs, records, and the answers that go before.",
+            Measure::ResponseQueueTime => "From an answer to its turn to be sent.",
+            Measure::ResponseSendTime => "From its turn until the kernel has all of the answer.",
+            Measure::TotalTime => "From the last byte of a request to the last byte of its answer.",
+            Measure::RequestBytes => "The size of a request without its header.",
+        };
+        let name = format!("kafka_network_requestmetrics_{}", measure.name());
+        let mut samples = out.metric(&name, Kind::Summary, help);
+        for api in all {
+            if let Some(summary) = api.measures.get(measure as usize) {
+                samples.summary(&[("request", api.name)], summary.quantiles, summary.sum, api.count);
+            }
         }
     }
 }

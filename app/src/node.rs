@@ -18,6 +18,7 @@ use ottla_domain::ports::outbound::{Entropy, LogStore, StorageError};
 use ottla_observability::health::Health;
 use ottla_raft::{RaftHandle, Stopped};
 use ottla_storage::{Log, Store, StoreConfig};
+use ottla_wire::RequestMetrics;
 use ottla_wire::server::{BindError, Bound, ConnectionQuota, Listener, ListenerKind, Serving, SocketOptions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -404,15 +405,16 @@ impl Node {
             levels: observability.levels.clone(),
             kraft_version,
         });
-        let sources = Sources {
-            broker: Arc::clone(&broker),
-            broker_state: config.roles.broker.then(|| state.clone()),
-            quorum_leader: config.roles.controller.then(|| services.leader.clone()),
-            of_partitions: config.effective().flag("ottla.metrics.partitions"),
-        };
-        observability
-            .metrics
-            .add_collector(move |exposition| sources.collect(exposition));
+        if let Some(metrics) = &observability.metrics {
+            let sources = Sources {
+                broker: Arc::clone(&broker),
+                broker_state: config.roles.broker.then(|| state.clone()),
+                quorum_leader: config.roles.controller.then(|| services.leader.clone()),
+                of_partitions: config.effective().flag("ottla.metrics.partitions"),
+                requests: RequestMetrics::start(),
+            };
+            metrics.add_collector(move |exposition| sources.collect(exposition));
+        }
         let memory_bytes = usize::try_from(config.number("ottla.request.memory.bytes")).unwrap_or(usize::MAX);
         let quota = ConnectionQuota::with_request_memory(connection_limits(&config.effective()), memory_bytes);
         tokio::spawn(limits::follow(

@@ -45,8 +45,8 @@ pub enum ObserveError {
 
 /// What the node tells of itself.
 pub struct Observability {
-    /// To add collectors to.
-    pub metrics: Metrics,
+    /// To add collectors to; `None` while nobody can scrape them, so that nothing is counted in vain.
+    pub metrics: Option<Metrics>,
     /// Says whether the node is ready.
     pub health: Arc<Health>,
     /// What is logged.
@@ -65,14 +65,12 @@ pub fn start(config: &NodeConfig) -> Result<Observability, ObserveError> {
         let names = config.ignored.join(", ");
         info!("settings without effect on Ottla: {names} (ottla config --explain tells of all)");
     }
-    let metrics = Metrics::install()?;
     let health = Arc::new(Health::default());
-    let http = match &config.http_listener {
-        Some(listener) => Some(bind(listener, &metrics, &health)?),
-        None => None,
-    };
-    let http_address = http.as_ref().and_then(|server| server.local_address().ok());
-    if let Some(server) = http {
+    let (mut metrics, mut http_address) = (None, None);
+    if let Some(listener) = &config.http_listener {
+        let installed = metrics.insert(Metrics::install()?);
+        let server = bind(listener, installed, &health)?;
+        http_address = server.local_address().ok();
         tokio::spawn(async {
             // Ends with the runtime.
             if let Err(error) = server.serve(std::future::pending()).await {

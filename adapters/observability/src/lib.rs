@@ -23,13 +23,15 @@ const FILES_EVERY: u32 = 12;
 
 /// What has to be done now and then, until the task is dropped: quantiles are brought up to date, and the log is told
 /// what was left out and when open files run low.
-pub async fn maintain(metrics: Metrics, logging: Logging) {
+pub async fn maintain(metrics: Option<Metrics>, logging: Logging) {
     let mut interval = tokio::time::interval(MAINTENANCE_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0_u32;
     loop {
         interval.tick().await;
-        metrics.maintain();
+        if let Some(metrics) = &metrics {
+            metrics.maintain();
+        }
         logging.report_left_out();
         if round.is_multiple_of(FILES_EVERY) {
             process::warn_when_files_run_low();

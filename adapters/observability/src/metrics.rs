@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::process;
 
 /// The percentiles that Kafka's histograms show; they are rendered as summaries.
-const QUANTILES: &[f64] = &[0.5, 0.75, 0.95, 0.98, 0.99, 0.999];
+pub const QUANTILES: [f64; 6] = [0.5, 0.75, 0.95, 0.98, 0.99, 0.999];
 
 /// Why the recorder cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub struct Metrics {
 impl Metrics {
     /// Records what all crates count with the `metrics` facade from now on.
     pub fn install() -> Result<Metrics, MetricsError> {
-        let recorder = PrometheusBuilder::new().set_quantiles(QUANTILES)?.build_recorder();
+        let recorder = PrometheusBuilder::new().set_quantiles(&QUANTILES)?.build_recorder();
         let recorded = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Twice)?;
         Ok(Metrics::new(recorded))
@@ -70,13 +70,15 @@ impl Metrics {
     }
 }
 
-/// Whether a metric only grows.
+/// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It does.
+    /// It only grows.
     Counter,
     /// It goes up and down.
     Gauge,
+    /// Quantiles, sum and count of many values.
+    Summary,
 }
 
 /// The text of a scrape, in Prometheus' exposition format 0.0.4.
@@ -88,6 +90,7 @@ impl Exposition {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Summary => "summary",
         };
         // Writing to a string does not fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -107,7 +110,31 @@ pub struct Samples<'a> {
 impl Samples<'_> {
     /// Adds a sample. Label values may hold any text.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
-        self.text.push_str(self.name);
+        self.write("", labels, value)
+    }
+
+    /// Adds a summary with the values of all [`QUANTILES`].
+    pub fn summary(
+        &mut self,
+        labels: &[(&str, &str)],
+        quantiles: [f64; QUANTILES.len()],
+        sum: f64,
+        count: u64,
+    ) -> &mut Self {
+        for (quantile, value) in QUANTILES.into_iter().zip(quantiles) {
+            // At least two digits, as in Kafka's names of percentiles.
+            let quantile = if quantile == 0.5 {
+                "0.50".to_owned()
+            } else {
+                quantile.to_string()
+            };
+            self.write("", &[labels, &[("quantile", &quantile)]].concat(), value);
+        }
+        self.write("_sum", labels, sum).write("_count", labels, count as f64)
+    }
+
+    fn write(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) -> &mut Self {
+        self.text.extend([self.name, suffix]);
         for (index, (label, text)) in labels.iter().enumerate() {
             self.text.push(if index == 0 { '{' } else { ',' });
             let _ = write!(self.text, "{label}=\"");
@@ -132,7 +159,7 @@ pub(crate) mod tests {
     /// Metrics that are not this process's.
     pub(crate) fn local(record: impl FnOnce()) -> Metrics {
         let recorder = PrometheusBuilder::new()
-            .set_quantiles(QUANTILES)
+            .set_quantiles(&QUANTILES)
             .unwrap()
             .build_recorder();
         let recorded = recorder.handle();
@@ -177,5 +204,26 @@ pub(crate) mod tests {
         let expected = "# HELP kafka_log_log_size The size of a log in bytes.\n# TYPE kafka_log_log_size gauge\n\
             kafka_log_log_size{topic=\"a\\\"b\\\\c\\nd\",partition=\"0\"} 12\nkafka_log_log_size 0.5\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn summaries_look_like_those_that_are_recorded() {
+        let metrics = local(|| ());
+        metrics.add_collector(|exposition| {
+            exposition.metric("a_time", Kind::Summary, "A time.").summary(
+                &[("a", "b")],
+                [1.5, 2.0, 3.0, 4.0, 5.0, 6.0],
+                20.25,
+                7,
+            );
+        });
+        let text = metrics.render();
+        let expected =
+            "# TYPE a_time summary\na_time{a=\"b\",quantile=\"0.50\"} 1.5\na_time{a=\"b\",quantile=\"0.75\"} 2\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(
+            text.ends_with("quantile=\"0.999\"} 6\na_time_sum{a=\"b\"} 20.25\na_time_count{a=\"b\"} 7\n"),
+            "{text}"
+        );
     }
 }

@@ -171,11 +171,13 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Notes that bytes were received or sent.
-    pub(crate) fn moved(&self, bytes: usize) {
-        let now_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+    /// Notes that bytes were received or sent, and tells when that was: now.
+    pub(crate) fn moved(&self, bytes: usize) -> Instant {
+        let now = Instant::now();
+        let now_ms = u64::try_from(now.duration_since(self.opened).as_millis()).unwrap_or(u64::MAX);
         self.last_moved_ms.store(now_ms, Ordering::Relaxed);
         self.moved_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        now
     }
 
     /// When bytes moved last, in either direction.

@@ -18,4 +18,5 @@ mod response;
 pub mod server;
 
 pub use api::markdown_table;
+pub use metrics::requests::{ApiRequests, Measure, RequestMetrics, Summary};
 pub use node::Node;

@@ -97,7 +97,6 @@ use ottla_domain::metadata::controller::configs::AlterConfigs;
 use self::request::Head;
 pub(crate) use self::request::{Refusal, Request};
 use crate::budget::Account;
-use crate::metrics::ApiMetrics;
 use crate::node::Node;
 use crate::response::Response;
 use crate::server::{ListenerKind, Listening};
@@ -121,7 +120,6 @@ pub(crate) struct Api {
     pub(crate) abandoned_on_stop: bool,
     /// It runs even while `ottla.request.memory.bytes` is used up, because its answers hold little memory.
     pub(crate) served_at_limit: bool,
-    pub(crate) metrics: ApiMetrics,
 }
 
 impl Api {
@@ -138,7 +136,6 @@ impl Api {
             forwardable: false,
             abandoned_on_stop: false,
             served_at_limit: false,
-            metrics: ApiMetrics::new(),
         }
     }
 
@@ -222,6 +219,11 @@ static APIS: &[&Api] = &[
     &list_config_resources::API,
     &describe_topic_partitions::API,
 ];
+
+/// Every API, in the order of the keys.
+pub(crate) fn all() -> impl Iterator<Item = &'static Api> {
+    APIS.iter().copied()
+}
 
 /// Looks an API up.
 fn find(key: i16, kind: ListenerKind) -> Option<&'static Api> {

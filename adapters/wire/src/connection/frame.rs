@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
@@ -33,6 +34,16 @@ pub(crate) enum FrameError {
     NoRoom(#[from] NoRoom),
 }
 
+/// A frame that came whole.
+pub(crate) struct Frame {
+    /// What follows its length.
+    pub(crate) bytes: Bytes,
+    /// The room that it takes.
+    pub(crate) charge: Charge,
+    /// When its last bytes came.
+    pub(crate) received: Instant,
+}
+
 /// The receiving side of a connection.
 pub(crate) struct FrameReader<'a> {
     stream: &'a TcpStream,
@@ -41,6 +52,8 @@ pub(crate) struct FrameReader<'a> {
     buffer: BytesMut,
     /// The size of the last frame that came whole. The next one may have as much memory ahead of its bytes.
     delivered_bytes: usize,
+    /// When bytes came last.
+    received: Instant,
 }
 
 impl<'a> FrameReader<'a> {
@@ -51,12 +64,13 @@ impl<'a> FrameReader<'a> {
             limits,
             buffer: BytesMut::new(),
             delivered_bytes: 0,
+            received: Instant::now(),
         }
     }
 
-    /// The next frame without its length, with the room that it takes, or `None` when the client has closed the connection. Must not be called again
-    /// after it was dropped half-way.
-    pub(crate) async fn next(&mut self) -> Result<Option<(Bytes, Charge)>, FrameError> {
+    /// The next frame, or `None` when the client has closed the connection. Must not be called again after it was dropped
+    /// half-way.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         if !self.fill(4).await? {
             return Ok(None);
         }
@@ -80,7 +94,11 @@ impl<'a> FrameReader<'a> {
         if !self.fill(size_bytes).await? {
             return Ok(None);
         }
-        Ok(Some((self.buffer.split_to(size_bytes).freeze(), self.account.charge())))
+        Ok(Some(Frame {
+            bytes: self.buffer.split_to(size_bytes).freeze(),
+            charge: self.account.charge(),
+            received: self.received,
+        }))
     }
 
     /// Receives until there are `size_bytes` in the buffer; false when the connection ends before.
@@ -92,7 +110,7 @@ impl<'a> FrameReader<'a> {
             }
             match receive(self.stream, &mut self.buffer).await? {
                 0 => return Ok(false),
-                received => self.account.moved(received),
+                received => self.received = self.account.moved(received),
             }
         }
         Ok(true)
@@ -100,7 +118,7 @@ impl<'a> FrameReader<'a> {
 
     /// A frame in memory of its own, which at most doubles as bytes arrive: a size that was only announced costs nothing,
     /// unless the connection has already delivered as much.
-    async fn large(&mut self, size_bytes: usize) -> Result<Option<(Bytes, Charge)>, FrameError> {
+    async fn large(&mut self, size_bytes: usize) -> Result<Option<Frame>, FrameError> {
         let mut charge = self.account.charge();
         // It begins in the free buffer, which holds nothing else: the frame is larger.
         let mut frame = std::mem::take(&mut self.buffer);
@@ -122,11 +140,15 @@ impl<'a> FrameReader<'a> {
             }
             match receive(self.stream, &mut (&mut frame).limit(missing_bytes)).await? {
                 0 => return Ok(None),
-                received => self.account.moved(received),
+                received => self.received = self.account.moved(received),
             }
         }
         self.delivered_bytes = size_bytes;
-        Ok(Some((frame.freeze(), charge)))
+        Ok(Some(Frame {
+            bytes: frame.freeze(),
+            charge,
+            received: self.received,
+        }))
     }
 }
 

@@ -22,9 +22,9 @@ use tokio::task::JoinError;
 
 pub(crate) use frame::{FrameError, FrameLimits};
 
-use crate::api::{self, Answer, Api, Refusal};
+use crate::api::{self, Answer, Refusal};
 use crate::budget::{Account, Budget, Charge, FREE_BYTES, NoRoom};
-use crate::metrics;
+use crate::metrics::{self, requests::Executed};
 use crate::node::Node;
 use crate::rate_limit::RateLimit;
 use crate::response::Response;
@@ -94,9 +94,7 @@ async fn until_ended(stream: &TcpStream, account: &Account, idle: Option<Duratio
 
 /// An answer on its way to the writing task.
 struct Pending<R> {
-    api: &'static Api,
-    version: i16,
-    received: Instant,
+    request: Executed,
     response: Readiness<R>,
     /// Room for the request, and for the answer once that is there.
     charge: Charge,
@@ -196,35 +194,44 @@ async fn read_requests<N: Node>(
             () = account.stopped() => return Ok(()),
             next = next => next?,
         };
-        let Some((place, (frame, mut charge))) = next else {
+        let Some((place, frame)) = next else {
             return Ok(());
         };
-        let received = Instant::now();
-        let request = api::Request::parse(frame, shared.listener.kind)?;
+        let mut charge = frame.charge;
+        let request = api::Request::parse(frame.bytes, shared.listener.kind)?;
         let decoded_bytes = request.check(shared.budget.limit_bytes() / HANDLED)?;
         account.admit(request.api.served_at_limit).await;
         if decoded_bytes > FREE_BYTES {
             charge.grow(decoded_bytes * HANDLED).await?;
         }
-        let response = match api::execute(&shared.node, &shared.listener, account, &request).await? {
+        let begun = Instant::now();
+        let answer = api::execute(&shared.node, &shared.listener, account, &request).await?;
+        let request = Executed {
+            api: request.api,
+            version: request.version,
+            body_bytes: request.body.len(),
+            received: frame.received,
+            begun,
+            done: Instant::now(),
+        };
+        let is_long = request.done.duration_since(begun) > SLICE;
+        let response = match answer {
             Answer::Now(response) => {
                 charge = account.force(response.memory_bytes());
                 Readiness::Now(response)
             }
             Answer::Later(response) => Readiness::Later(response),
             Answer::Silent => {
-                metrics::request(request.api, request.version, received.elapsed());
+                request.silently();
                 continue;
             }
         };
         place.send(Pending {
-            api: request.api,
-            version: request.version,
-            received,
+            request,
             response,
             charge,
         });
-        if received.elapsed() > SLICE {
+        if is_long {
             tokio::task::yield_now().await;
         }
     }
@@ -240,6 +247,7 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
     let mut unsent = Unsent {
         writer: writer::Writer::new(&stream, &account),
         answers: Vec::new(),
+        taken: None,
     };
     loop {
         let pending = match queue.try_recv() {
@@ -259,23 +267,26 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
         let response = match pending.response {
             Readiness::Now(response) => response,
             // A fetch that waits for records would hold up the end; whoever sent it asks again elsewhere.
-            Readiness::Later(response) if pending.api.abandoned_on_stop => tokio::select! {
+            Readiness::Later(response) if pending.request.api.abandoned_on_stop => tokio::select! {
                 biased;
                 response = response => response?,
                 () = account.stopped() => return Ok(()),
             },
             Readiness::Later(response) => response.await?,
         };
+        if unsent.answers.is_empty() {
+            unsent.taken = metrics::requests::now();
+        }
         // Answers that are ready were charged; a late one takes the place of its request now.
-        let mut charge = pending.charge;
+        let (mut charge, mut known) = (pending.charge, pending.request.done);
         if is_late {
             charge = account.force(response.memory_bytes());
+            known = unsent.taken.unwrap_or(known);
         }
         unsent.writer.push(response).await?;
         unsent.answers.push(Answered {
-            api: pending.api,
-            version: pending.version,
-            received: pending.received,
+            request: pending.request,
+            known,
             _charge: charge,
         });
     }
@@ -283,9 +294,8 @@ async fn write_answers<R: std::os::fd::AsFd + Clone + Send + 'static>(
 
 /// An answer until it is sent.
 struct Answered {
-    api: &'static Api,
-    version: i16,
-    received: Instant,
+    request: Executed,
+    known: Instant,
     _charge: Charge,
 }
 
@@ -293,13 +303,18 @@ struct Answered {
 struct Unsent<'a> {
     writer: writer::Writer<'a>,
     answers: Vec<Answered>,
+    /// When the first of them was taken from the queue, if that is to be recorded.
+    taken: Option<Instant>,
 }
 
 impl Unsent<'_> {
     async fn send(&mut self) -> io::Result<()> {
         self.writer.flush().await?;
+        let times = self.taken.take().zip(metrics::requests::now());
         for answer in self.answers.drain(..) {
-            metrics::request(answer.api, answer.version, answer.received.elapsed());
+            if let Some((taken, sent)) = times {
+                answer.request.answered(answer.known, taken, sent);
+            }
         }
         Ok(())
     }

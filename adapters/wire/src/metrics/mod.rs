@@ -1,51 +1,15 @@
-//! Counters of connections and requests, named as Kafka's JMX exporter rules name them.
+//! What is counted of connections and requests, named as Kafka's JMX exporter rules name it.
 
-use std::sync::{LazyLock, OnceLock};
-use std::time::Duration;
+mod histogram;
+pub(crate) mod requests;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, counter, gauge};
 
 use ottla_domain::error::ErrorCode;
 
 use crate::api::Api;
-
-/// The metrics of one API, found once and kept.
-pub(crate) struct ApiMetrics {
-    /// One counter a version, from version 0.
-    requests: [OnceLock<Counter>; VERSIONS_MAX],
-    total_time_ms: OnceLock<Histogram>,
-}
-
-/// More versions than any API has.
-const VERSIONS_MAX: usize = 32;
-
-impl ApiMetrics {
-    pub(crate) const fn new() -> Self {
-        ApiMetrics {
-            requests: [const { OnceLock::new() }; VERSIONS_MAX],
-            total_time_ms: OnceLock::new(),
-        }
-    }
-}
-
-/// Counts a request whose answer, if any, was written.
-pub(crate) fn request(api: &'static Api, version: i16, total_time: Duration) {
-    if let Some(requests) = usize::try_from(version)
-        .ok()
-        .and_then(|version| api.metrics.requests.get(version))
-    {
-        let register = || {
-            let version = version.to_string();
-            counter!("kafka_network_requestmetrics_requests_total", "request" => api.name, "version" => version)
-        };
-        requests.get_or_init(register).increment(1);
-    }
-    let register = || histogram!("kafka_network_requestmetrics_totaltimems", "request" => api.name);
-    api.metrics
-        .total_time_ms
-        .get_or_init(register)
-        .record(total_time.as_secs_f64() * 1000.0);
-}
 
 /// Counts a partition of a produce or fetch that failed.
 pub(crate) fn error(api: &'static Api, error: ErrorCode) {

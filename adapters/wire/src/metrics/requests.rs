@@ -1,0 +1,348 @@
+//! What becomes of requests: how many, how large, and where their time goes, by API.
+//!
+//! Every thread writes to counters of its own, so that none waits for another, and a scrape adds them up.
+
+use std::cell::OnceCell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::histogram::{Histogram, Totals};
+use crate::api::{self, Api};
+
+/// More versions than any API has, and more APIs than there are.
+const VERSIONS_MAX: usize = 32;
+const KEYS_MAX: usize = 96;
+/// Quantiles are of at least that long, as between two scrapes at most.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// Nothing is recorded, and no clock read for it, until somebody wants to know.
+static IS_ON: AtomicBool = AtomicBool::new(false);
+
+/// The time, if anybody wants to know how requests spend it.
+pub(crate) fn now() -> Option<Instant> {
+    IS_ON.load(Ordering::Relaxed).then(Instant::now)
+}
+
+/// What is measured of each request: Kafka's `RequestMetrics`, but for throttling, which there is none of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Measure {
+    /// From its last byte to its turn: requests before it on its connection, and room in `ottla.request.memory.bytes`.
+    RequestQueueTime,
+    /// Until it is done or waits for something else.
+    LocalTime,
+    /// Until its answer is known: replicas, syncs, records to come, and the answers that go before.
+    RemoteTime,
+    /// Until the answers before it are written.
+    ResponseQueueTime,
+    /// Until the kernel has taken the last byte of the answer.
+    ResponseSendTime,
+    /// All of that.
+    TotalTime,
+    /// The size of its body.
+    RequestBytes,
+}
+
+impl Measure {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Measure; 7] = [
+        Measure::RequestQueueTime,
+        Measure::LocalTime,
+        Measure::RemoteTime,
+        Measure::ResponseQueueTime,
+        Measure::ResponseSendTime,
+        Measure::TotalTime,
+        Measure::RequestBytes,
+    ];
+
+    /// The end of its name in the metrics of Apache Kafka.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::RequestQueueTime => "requestqueuetimems",
+            Measure::LocalTime => "localtimems",
+            Measure::RemoteTime => "remotetimems",
+            Measure::ResponseQueueTime => "responsequeuetimems",
+            Measure::ResponseSendTime => "responsesendtimems",
+            Measure::TotalTime => "totaltimems",
+            Measure::RequestBytes => "requestbytes",
+        }
+    }
+
+    /// How much of what is recorded makes one of what is shown.
+    fn unit(self) -> f64 {
+        match self {
+            Measure::RequestBytes => 1.0,
+            _ => 1_000_000.0,
+        }
+    }
+}
+
+/// A request that was executed, up to where the next one may run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Executed {
+    pub(crate) api: &'static Api,
+    pub(crate) version: i16,
+    pub(crate) body_bytes: usize,
+    /// Its last byte was received.
+    pub(crate) received: Instant,
+    /// Its execution began.
+    pub(crate) begun: Instant,
+    /// Its execution ended.
+    pub(crate) done: Instant,
+}
+
+impl Executed {
+    /// Records a request that has no answer.
+    pub(crate) fn silently(self) {
+        if IS_ON.load(Ordering::Relaxed) {
+            self.answered(self.done, self.done, self.done);
+        }
+    }
+
+    /// Records a request whose answer was `known` and `taken` to be sent; it was sent now, at `sent`.
+    pub(crate) fn answered(self, known: Instant, taken: Instant, sent: Instant) {
+        let nanos = |from: Instant, to: Instant| {
+            let nanos = to.saturating_duration_since(from).as_nanos();
+            u64::try_from(nanos).unwrap_or(u64::MAX)
+        };
+        // Answers that go out together were taken together, before the later ones among them were known.
+        let taken = taken.max(known);
+        let values = [
+            nanos(self.received, self.begun),
+            nanos(self.begun, self.done),
+            nanos(self.done, known),
+            nanos(known, taken),
+            nanos(taken, sent),
+            nanos(self.received, sent),
+            self.body_bytes as u64,
+        ];
+        OF_THREAD.with(|counters| {
+            let counters = counters.get_or_init(Counters::register);
+            if let Some(of_api) = usize::try_from(self.api.key).ok().and_then(|key| counters.0.get(key)) {
+                of_api
+                    .get_or_init(|| Box::new(OfApi::new()))
+                    .record(self.version, values);
+            }
+        });
+    }
+}
+
+/// The counters of one thread, by key of the API.
+struct Counters([OnceLock<Box<OfApi>>; KEYS_MAX]);
+
+/// Of all threads that ever served connections: as many as the runtime has workers.
+static ALL: Mutex<Vec<&'static Counters>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static OF_THREAD: OnceCell<&'static Counters> = const { OnceCell::new() };
+}
+
+impl Counters {
+    /// Leaked, because they count on when their thread is gone.
+    fn register() -> &'static Counters {
+        let counters = Box::leak(Box::new(Counters([const { OnceLock::new() }; KEYS_MAX])));
+        ALL.lock().push(counters);
+        counters
+    }
+}
+
+/// The requests of one API, as one thread saw them.
+struct OfApi {
+    count: AtomicU64,
+    by_version: [AtomicU64; VERSIONS_MAX],
+    measures: [Histogram; Measure::ALL.len()],
+}
+
+impl OfApi {
+    const fn new() -> Self {
+        OfApi {
+            count: AtomicU64::new(0),
+            by_version: [const { AtomicU64::new(0) }; VERSIONS_MAX],
+            measures: [const { Histogram::new() }; Measure::ALL.len()],
+        }
+    }
+
+    fn record(&self, version: i16, values: [u64; Measure::ALL.len()]) {
+        // The thread is the only writer.
+        let add_one = |counter: &AtomicU64| counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        add_one(&self.count);
+        let of_version = usize::try_from(version).ok();
+        if let Some(counter) = of_version.and_then(|version| self.by_version.get(version)) {
+            add_one(counter);
+        }
+        for (histogram, value) in self.measures.iter().zip(values) {
+            histogram.record(value);
+        }
+    }
+}
+
+/// The requests of one API, as all threads saw them.
+#[derive(Clone)]
+struct Sum {
+    count: u64,
+    by_version: [u64; VERSIONS_MAX],
+    measures: [Totals; Measure::ALL.len()],
+}
+
+impl Sum {
+    /// `None` when there were no requests.
+    fn of(api: &Api) -> Option<Sum> {
+        let key = usize::try_from(api.key).ok()?;
+        let mut sum: Option<Sum> = None;
+        for counters in ALL.lock().iter() {
+            let Some(of_api) = counters.0.get(key).and_then(OnceLock::get) else {
+                continue;
+            };
+            let sum = sum.get_or_insert_with(|| Sum {
+                count: 0,
+                by_version: [0; VERSIONS_MAX],
+                measures: std::array::from_fn(|_| Totals::new()),
+            });
+            sum.count += of_api.count.load(Ordering::Relaxed);
+            for (sum, counter) in sum.by_version.iter_mut().zip(&of_api.by_version) {
+                *sum += counter.load(Ordering::Relaxed);
+            }
+            for (sum, histogram) in sum.measures.iter_mut().zip(&of_api.measures) {
+                sum.add(histogram);
+            }
+        }
+        sum
+    }
+}
+
+/// The requests of one API.
+#[derive(Clone, Debug)]
+pub struct ApiRequests<const N: usize> {
+    /// Kafka's name, as `CreateTopics`.
+    pub name: &'static str,
+    /// How many there were, of any version.
+    pub count: u64,
+    /// How many there were of each version that was in use.
+    pub by_version: Vec<(i16, u64)>,
+    /// In the order of [`Measure::ALL`].
+    pub measures: [Summary<N>; Measure::ALL.len()],
+}
+
+/// A measure of the requests of one API, in milliseconds or bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary<const N: usize> {
+    /// Of all requests.
+    pub sum: f64,
+    /// Of the last half minute, or the time between two scrapes where that is longer; 0 when there were no requests.
+    pub quantiles: [f64; N],
+}
+
+/// What all listeners record of requests from when this exists.
+pub struct RequestMetrics(Mutex<Past>);
+
+/// What quantiles are relative to.
+struct Past {
+    noted: Instant,
+    last: Vec<Option<Sum>>,
+    before_last: Vec<Option<Sum>>,
+}
+
+impl RequestMetrics {
+    /// Starts to record.
+    pub fn start() -> Self {
+        IS_ON.store(true, Ordering::Relaxed);
+        RequestMetrics(Mutex::new(Past {
+            noted: Instant::now(),
+            last: Vec::new(),
+            before_last: Vec::new(),
+        }))
+    }
+
+    /// Every API that was used, in the order of the keys.
+    pub fn read<const N: usize>(&self, quantiles: [f64; N]) -> Vec<ApiRequests<N>> {
+        let past = &mut *self.0.lock();
+        let now: Vec<Option<Sum>> = api::all().map(Sum::of).collect();
+        let before = past
+            .before_last
+            .iter()
+            .map(Option::as_ref)
+            .chain(std::iter::repeat(None));
+        let summaries = api::all().zip(&now).zip(before);
+        let read = summaries.filter_map(|((api, sum), before)| Some(summarize(api, sum.as_ref()?, before, quantiles)));
+        let read = read.collect();
+        if past.noted.elapsed() >= WINDOW {
+            past.noted = Instant::now();
+            past.before_last = std::mem::replace(&mut past.last, now);
+        }
+        read
+    }
+}
+
+fn summarize<const N: usize>(api: &Api, sum: &Sum, before: Option<&Sum>, quantiles: [f64; N]) -> ApiRequests<N> {
+    let by_version = (0..).zip(sum.by_version).filter(|(_, count)| *count > 0);
+    ApiRequests {
+        name: api.name,
+        count: sum.count,
+        by_version: by_version.collect(),
+        measures: Measure::ALL.map(|measure| {
+            let before = before.and_then(|before| before.measures.get(measure as usize));
+            let now = sum.measures.get(measure as usize);
+            Summary {
+                sum: now.map_or(0.0, |now| now.sum as f64 / measure.unit()),
+                quantiles: now.map_or([0.0; N], |now| {
+                    now.quantiles(before, quantiles).map(|value| value / measure.unit())
+                }),
+            }
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_has_its_place() {
+        for api in api::all() {
+            assert!((0..KEYS_MAX as i16).contains(&api.key), "{api:?}");
+            assert!((0..VERSIONS_MAX as i16).contains(&api.max_version), "{api:?}");
+        }
+        assert!(
+            Measure::ALL
+                .iter()
+                .enumerate()
+                .all(|(index, measure)| *measure as usize == index)
+        );
+    }
+
+    #[test]
+    fn what_threads_saw_is_added_up() {
+        let metrics = RequestMetrics::start();
+        // No other test has connections that ask for this.
+        let api = api::all().find(|api| api.name == "UnregisterBroker").unwrap();
+        let received = now().unwrap();
+        let after = move |ms| received + Duration::from_millis(ms);
+        let record = move || {
+            let request = Executed {
+                api,
+                version: 0,
+                body_bytes: 100,
+                received,
+                begun: after(1),
+                done: after(3),
+            };
+            // Taken together with others, before it was known.
+            request.answered(after(10), after(5), after(30));
+            request.silently();
+        };
+        let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(record)).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let read = metrics.read([0.99]);
+        let read = read.iter().find(|read| read.name == api.name).unwrap();
+        assert_eq!((read.count, &read.by_version), (6, &vec![(0, 6)]));
+        let sums = read.measures.map(|summary| summary.sum);
+        assert_eq!(sums, [6.0, 12.0, 21.0, 0.0, 60.0, 99.0, 600.0]);
+        for (measure, largest) in Measure::ALL.into_iter().zip([1.0, 2.0, 7.0, 0.0, 20.0, 30.0, 100.0]) {
+            let [found] = read.measures[measure as usize].quantiles;
+            assert!((found - largest).abs() <= largest / 16.0, "{measure:?}: {found}");
+        }
+    }
+}
