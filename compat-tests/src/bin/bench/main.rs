@@ -1,187 +1,135 @@
-//! Ottla beside Apache Kafka on this machine: `./dev bench [ROUNDS]` prints a table in Markdown.
+//! Ottla beside Apache Kafka on this machine: `./dev bench [--rounds N] [--no-save] [WORKLOAD ...]`.
 //!
-//! Both run at the same time and are loaded in turn, so that whatever else the machine does hits both. Every load is
-//! bounded in time and in bytes. One round that is not counted warms the JVM up.
+//! [`workloads::ALL`] says what is measured, how, and what Ottla should reach. Every load is bounded in time and in bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Fails loudly.
 
-mod load;
-mod table;
+mod chart;
+mod clients;
+mod floor;
+mod ready;
+mod report;
+mod session;
+mod verdict;
+mod workload;
+mod workloads;
 
+use std::process::exit;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use ottla_compat_tests::node::{Node, Options, Target};
-use ottla_compat_tests::{tools, usage};
-use table::{Better, Table};
+use ottla_compat_tests::usage;
+use report::Report;
+use session::Session;
+use workload::Workload;
 
-/// How often both are started.
-const STARTS: usize = 5;
-
-/// What Apache Kafka's own scripts give the JVM.
-const JVM: [&str; 8] = [
-    "-Xmx1G",
-    "-Xms1G",
-    "-server",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:InitiatingHeapOccupancyPercent=35",
-    "-XX:+ExplicitGCInvokesConcurrent",
-    "-Djava.awt.headless=true",
-];
+/// No workload takes longer; on a quiet machine with two cores all of them together take less than half an hour.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 fn main() {
-    let rounds = std::env::args().nth(1);
-    let rounds = rounds.map_or(3, |rounds| rounds.parse().expect("a number of rounds"));
+    let arguments = Arguments::parse(std::env::args().skip(1));
+    let chosen = chosen(&arguments.names);
+    check_disk(&chosen);
     let machine = usage::machine();
-    let mut nodes = [Target::Ottla, Target::Apache].map(|target| Node::formatted(target, options(target)));
-    // The JVM that formatted would idle beside them.
-    tools::stop();
-    let mut table = Table::default();
-    start(&mut nodes, &mut table);
-    idle(&nodes, &mut table);
-    batched(&nodes, rounds, &mut table);
-    unbatched(&nodes, rounds, &mut table);
-    fetch(&nodes, rounds, &mut table);
-    latency(&nodes, rounds, &mut table);
-    for node in &nodes {
-        let memory = usage::memory(node.pid());
-        table.add("RSS after load, MB", Better::Lower, node.target, memory.now_mb);
-        table.add("RSS at its peak, MB", Better::Lower, node.target, memory.peak_mb);
-    }
-    println!("{machine}\n\n{table}");
-}
-
-fn options(target: Target) -> Options {
-    let properties = match target {
-        // On by default, and part of what a node costs; the harness turns it off.
-        Target::Ottla => vec!["ottla.http.listener=127.0.0.1:0".to_string()],
-        Target::Apache => Vec::new(),
+    let sessions = chosen.iter().map(|workload| {
+        let session = run(workload, arguments.rounds);
+        eprintln!("{}", report::brief(&session));
+        session
+    });
+    let report = Report {
+        machine,
+        sessions: sessions.collect(),
     };
-    Options {
-        properties,
-        jvm: JVM.map(String::from).to_vec(),
-        ..Options::default()
+    println!("{report}");
+    if arguments.is_saved && chosen.len() == workloads::ALL.len() {
+        report.save().expect("docs/bench.md, docs/bench.svg and README.md");
     }
 }
 
-/// The first start writes the first metadata, the others find it; the last leaves both running.
-fn start(nodes: &mut [Node; 2], table: &mut Table) {
-    for round in 0..STARTS {
-        eprintln!("start {}/{STARTS}", round + 1);
-        for node in nodes.iter_mut() {
-            if round > 0 {
-                node.stop();
-            }
-            let took = usage::wall(|| node.launch());
-            table.add(
-                "Start to the first answer, ms",
-                Better::Lower,
-                node.target,
-                took.as_secs_f64() * 1e3,
-            );
-        }
-    }
+struct Arguments {
+    rounds: usize,
+    is_saved: bool,
+    names: Vec<String>,
 }
 
-fn idle(nodes: &[Node; 2], table: &mut Table) {
-    // What Apache Kafka still does after its first answer is no idling.
-    std::thread::sleep(Duration::from_secs(3));
-    let time = Duration::from_secs(10);
-    let before = nodes.each_ref().map(|node| usage::cpu(node.pid()));
-    std::thread::sleep(time);
-    for (node, before) in nodes.iter().zip(before) {
-        let cpu = (usage::cpu(node.pid()) - before).as_secs_f64() * 1e3 / time.as_secs_f64();
-        table.add("CPU when idle, ms/s", Better::Lower, node.target, cpu);
-        table.add(
-            "RSS fresh, MB",
-            Better::Lower,
-            node.target,
-            usage::memory(node.pid()).now_mb,
-        );
-    }
-}
-
-/// Loads both in turn, first uncounted.
-fn each_round(nodes: &[Node; 2], rounds: usize, name: &str, mut load: impl FnMut(&Node, bool)) {
-    for round in 0..=rounds {
-        eprintln!("{name} {round}/{rounds}");
-        // Who goes first changes.
-        let mut order = [&nodes[0], &nodes[1]];
-        order.rotate_left(round % 2);
-        order.iter().for_each(|node| load(node, round > 0));
-    }
-}
-
-fn batched(nodes: &[Node; 2], rounds: usize, table: &mut Table) {
-    nodes
-        .iter()
-        .for_each(|node| load::create_topic(node, load::BATCHED, load::PARTITIONS));
-    each_round(nodes, rounds, "produce, batched", |node, is_counted| {
-        let work = usage::measure(node.pid(), || load::batched(node));
-        if is_counted {
-            table.add("Produce, MB/s", Better::Higher, node.target, work.per_second() / 1e6);
-            table.add(
-                "Produce, broker CPU-s/GB",
-                Better::Lower,
-                node.target,
-                work.cpu_each() * 1e9,
-            );
-        }
-    });
-}
-
-fn unbatched(nodes: &[Node; 2], rounds: usize, table: &mut Table) {
-    nodes
-        .iter()
-        .for_each(|node| load::create_topic(node, load::UNBATCHED, load::CONNECTIONS));
-    each_round(nodes, rounds, "produce, unbatched", |node, is_counted| {
-        let work = usage::measure(node.pid(), || load::unbatched(node));
-        if is_counted {
-            table.add(
-                "Unbatched produce, requests/s",
-                Better::Higher,
-                node.target,
-                work.per_second(),
-            );
-            table.add(
-                "Unbatched produce, broker CPU us/request",
-                Better::Lower,
-                node.target,
-                work.cpu_each() * 1e6,
-            );
-        }
-    });
-}
-
-fn fetch(nodes: &[Node; 2], rounds: usize, table: &mut Table) {
-    each_round(nodes, rounds, "fetch", |node, is_counted| {
-        let work = usage::measure(node.pid(), || load::fetch(node));
-        if is_counted {
-            table.add("Fetch, MB/s", Better::Higher, node.target, work.per_second() / 1e6);
-            table.add(
-                "Fetch, broker CPU-s/GB",
-                Better::Lower,
-                node.target,
-                work.cpu_each() * 1e9,
-            );
-        }
-    });
-}
-
-fn latency(nodes: &[Node; 2], rounds: usize, table: &mut Table) {
-    nodes.iter().for_each(|node| load::create_topic(node, load::LATENCY, 1));
-    each_round(nodes, rounds, "latency", |node, is_counted| {
-        let mut samples = load::latency(node);
-        samples.sort_unstable();
-        if is_counted {
-            for (name, part) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-                let at = samples[(samples.len() as f64 * part) as usize].as_secs_f64() * 1e6;
-                table.add(
-                    &format!("End-to-end latency, {name}, us"),
-                    Better::Lower,
-                    node.target,
-                    at,
-                );
+impl Arguments {
+    fn parse(mut words: impl Iterator<Item = String>) -> Self {
+        let mut arguments = Self {
+            rounds: 3,
+            is_saved: true,
+            names: Vec::new(),
+        };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--rounds" => match words
+                    .next()
+                    .and_then(|number| number.parse().ok())
+                    .filter(|number| *number > 0)
+                {
+                    Some(rounds) => arguments.rounds = rounds,
+                    None => fail("--rounds needs a number"),
+                },
+                "--no-save" => arguments.is_saved = false,
+                _ => arguments.names.push(word),
             }
         }
+        arguments
+    }
+}
+
+/// The workloads with these names, else those whose names begin so; all without names.
+fn chosen(names: &[String]) -> Vec<&'static Workload> {
+    let all = workloads::ALL.iter();
+    if names.is_empty() {
+        return all.collect();
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        let exact = all.clone().filter(|workload| workload.name == name);
+        let alike = all.clone().filter(|workload| workload.name.starts_with(name.as_str()));
+        match exact.count() {
+            0 => chosen.extend(alike),
+            _ => chosen.extend(alike.filter(|workload| workload.name == name)),
+        }
+    }
+    if chosen.is_empty() {
+        let names: Vec<_> = all.map(|workload| workload.name).collect();
+        fail(&format!("no such workload; there are: {}", names.join(", ")));
+    }
+    chosen
+}
+
+fn check_disk(workloads: &[&Workload]) {
+    let dir = std::env::temp_dir();
+    let needed_gb = workloads
+        .iter()
+        .map(|workload| workload.disk_gb)
+        .max()
+        .unwrap_or_default();
+    let stat = rustix::fs::statvfs(&dir).expect("free disk space");
+    let free_gb = stat.f_bavail * stat.f_frsize / 1_000_000_000;
+    if free_gb < needed_gb {
+        let dir = dir.display();
+        fail(&format!(
+            "{dir} has {free_gb} GB free, {needed_gb} GB are needed; TMPDIR names another directory"
+        ));
+    }
+}
+
+fn run(workload: &'static Workload, rounds: usize) -> Session {
+    let (done, is_done) = channel::<()>();
+    std::thread::spawn(move || {
+        if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            fail(&format!("{} took more than {LIMIT:?}", workload.name));
+        }
     });
+    let mut session = Session::new(workload, rounds);
+    (workload.run)(&mut session);
+    drop(done);
+    session
+}
+
+/// Nodes end with this process.
+fn fail(why: &str) -> ! {
+    eprintln!("bench: {why}");
+    exit(2)
 }

@@ -1,0 +1,29 @@
+//! Compressed batches, which a broker has to look into.
+use std::time::Duration;
+
+use crate::clients::batches;
+use crate::clients::producer::{Limit, Producer, keep};
+use crate::session::Session;
+
+const PARTITIONS: i32 = 6;
+const IN_FLIGHT: u32 = 5;
+const RECORDS: usize = 64;
+const TIME: Duration = Duration::from_secs(4);
+
+/// Both brokers.
+pub fn run(session: &mut Session) {
+    let batch = batches::lz4(RECORDS);
+    let payload = (RECORDS * 1024) as u64;
+    let ratio = payload as f64 / batch.len() as f64;
+    session.note(format!("The batches are compressed {ratio:.1} to 1."));
+    session.side_by_side(PARTITIONS, |session, side, node, topic, counts| {
+        let mut producers = Producer::open_all(node, topic, PARTITIONS, PARTITIONS as usize, &batch);
+        let work = session.measure(side, node, counts, || {
+            keep(&mut producers, IN_FLIGHT, Limit::time(TIME)) * payload
+        });
+        if counts {
+            session.add(side, 0, work.cpu_each() * 1e9);
+            session.add(side, 1, work.per_second() / 1e6);
+        }
+    });
+}
