@@ -20,7 +20,7 @@ use ottla_raft::{RaftHandle, Stopped};
 use ottla_storage::{Log, Store, StoreConfig};
 use ottla_wire::RequestMetrics;
 use ottla_wire::server::{BindError, Bound, ConnectionQuota, Listener, ListenerKind, Serving, SocketOptions};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -36,7 +36,7 @@ use crate::config::listeners::Endpoint;
 use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
 use crate::limits::{self, connection_limits, request_limits};
 use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
-use crate::metrics::Sources;
+use crate::metrics::{Quorum, Runtimes, Sources};
 use crate::producer_ids::ProducerIds;
 use crate::services::Services;
 use crate::{controller, format, observe, quorum};
@@ -405,16 +405,6 @@ impl Node {
             levels: observability.levels.clone(),
             kraft_version,
         });
-        if let Some(metrics) = &observability.metrics {
-            let sources = Sources {
-                broker: Arc::clone(&broker),
-                broker_state: config.roles.broker.then(|| state.clone()),
-                quorum_leader: config.roles.controller.then(|| services.leader.clone()),
-                of_partitions: config.effective().flag("ottla.metrics.partitions"),
-                requests: RequestMetrics::start(),
-            };
-            metrics.add_collector(move |exposition| sources.collect(exposition));
-        }
         let memory_bytes = usize::try_from(config.number("ottla.request.memory.bytes")).unwrap_or(usize::MAX);
         let quota = ConnectionQuota::with_request_memory(connection_limits(&config.effective()), memory_bytes);
         tokio::spawn(limits::follow(
@@ -424,6 +414,23 @@ impl Node {
         ));
         // Clients that take all connections must not keep admins from the controller.
         let controller_quota = ConnectionQuota::new(connection_limits(&config.effective()));
+        if let Some(metrics) = &observability.metrics {
+            let sources = Sources {
+                broker: Arc::clone(&broker),
+                store: Arc::clone(&store),
+                clock,
+                broker_state: config.roles.broker.then(|| state.clone()),
+                is_controller: config.roles.controller,
+                leader: services.leader.clone(),
+                quorum: Quorum::new(quorum.handle.clone()),
+                of_partitions: config.effective().flag("ottla.metrics.partitions"),
+                requests: RequestMetrics::start(),
+                broker_quota: Arc::clone(&quota),
+                controller_quota: Arc::clone(&controller_quota),
+                runtimes: Runtimes::new(data.handle().clone(), Handle::current()),
+            };
+            metrics.add_collector(move |exposition| sources.collect(exposition));
+        }
         let request_limits = request_limits(&config.effective());
         let mut serving = Vec::new();
         let (controllers, brokers): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| {

@@ -12,8 +12,10 @@ use ottla_domain::ports::outbound::{MetadataLog, NotLeader, RaftTransport};
 use ottla_domain::raft::messages::{ReplyResult, Request};
 use ottla_domain::raft::voters::KRaftVersion;
 use ottla_domain::raft::{Outgoing, QuorumStatus, SnapshotId};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::facts::RaftFacts;
 use crate::inbox::{Command, Inbox};
 
 /// Speaks to the replica's thread. Cheap to clone.
@@ -21,6 +23,7 @@ use crate::inbox::{Command, Inbox};
 pub struct RaftHandle {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) kraft_version: Arc<AtomicI16>,
+    pub(crate) facts: Arc<Mutex<RaftFacts>>,
 }
 
 impl RaftHandle {
@@ -32,6 +35,11 @@ impl RaftHandle {
     /// The `kraft.version` by the last word of the log.
     pub fn kraft_version(&self) -> KRaftVersion {
         KRaftVersion(self.kraft_version.load(Ordering::Relaxed))
+    }
+
+    /// The replica as it is now, for metrics.
+    pub fn facts(&self) -> RaftFacts {
+        self.facts.lock().clone()
     }
 }
 

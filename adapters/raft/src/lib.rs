@@ -7,6 +7,7 @@ mod batches;
 mod disk;
 mod durable;
 mod error;
+mod facts;
 mod format;
 mod handle;
 mod inbox;
@@ -19,6 +20,7 @@ mod snapshot_store;
 mod tests;
 
 pub use error::{RaftError, RecordProblem};
+pub use facts::RaftFacts;
 pub use format::{METADATA_FOLDER, metadata_folder, read_bootstrap, write_bootstrap, write_initial_voters};
 pub use handle::{NoPeers, RaftHandle};
 pub use replica::{ReplicaConfig, ReplicaPorts, Running, Stopped, start};

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicI16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use metrics::gauge;
 use ottla_domain::ids::{LeaderEpoch, Mono, Offset, Timestamp};
 use ottla_domain::log::state::LogState;
 use ottla_domain::metadata::records::MetadataRecord;
@@ -21,11 +20,14 @@ use ottla_domain::raft::voters::VoterSet;
 use ottla_domain::raft::{
     Answer, Effects, Identity, Input, LeaderAndEpoch, Moment, QuorumConfig, Raft, SnapshotId, Token,
 };
+use ottla_domain::record::batch::RecordBatch;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batches::{self, RecordsBuilder};
 use crate::disk::Disk;
 use crate::error::{RaftError, RecordProblem};
+use crate::facts::{RaftFacts, Uncommitted};
 use crate::handle::RaftHandle;
 use crate::inbox::{Command, Inbox, PendingBatch};
 use crate::listener::Listener;
@@ -95,6 +97,7 @@ where
     let handle = RaftHandle {
         inbox: Arc::new(Inbox::default()),
         kraft_version: Arc::new(AtomicI16::new(0)),
+        facts: Arc::new(Mutex::new(RaftFacts::NONE)),
     };
     let mut replica = Replica::open(config, ports, &handle)?;
     let (ended, stopped) = oneshot::channel();
@@ -150,6 +153,9 @@ struct Replica<L, T, C, E> {
     config: SnapshotConfig,
     inbox: Arc<Inbox>,
     kraft_version: Arc<AtomicI16>,
+    /// For whoever reads metrics; changed by this thread only.
+    facts: Arc<Mutex<RaftFacts>>,
+    uncommitted: Uncommitted,
     /// Requests that are not answered yet.
     waiting: BTreeMap<Token, oneshot::Sender<ReplyResult>>,
     next_token: u64,
@@ -203,6 +209,8 @@ where
             config: config.snapshots,
             inbox: Arc::clone(&handle.inbox),
             kraft_version: Arc::clone(&handle.kraft_version),
+            facts: Arc::clone(&handle.facts),
+            uncommitted: Uncommitted::default(),
             waiting: BTreeMap::new(),
             next_token: 0,
             leading: None,
@@ -222,11 +230,12 @@ where
     fn run(&mut self) -> Result<(), RaftError> {
         while !self.is_stopped {
             self.tell_listeners()?;
-            let timeout = self.wake_at().map(|wake| {
-                let now = self.clock.mono();
-                Duration::from_nanos(wake.0.saturating_sub(now.0))
-            });
+            let asleep = self.clock.mono();
+            let timeout = self
+                .wake_at()
+                .map(|wake| Duration::from_nanos(wake.0.saturating_sub(asleep.0)));
             let work = self.inbox.take(timeout);
+            self.facts.lock().idle_ns += self.clock.mono().0.saturating_sub(asleep.0);
             for command in work.commands {
                 self.on_command(command)?;
             }
@@ -345,6 +354,7 @@ where
         }
         if !effects.append.is_empty() {
             self.disk.append(&effects.append, now)?;
+            self.count_appended(&effects.append);
         }
         if effects.sync {
             self.disk.log.sync()?;
@@ -390,7 +400,7 @@ where
             }
         }
         self.is_stopped |= effects.is_stopped;
-        self.record_metrics();
+        self.note_facts();
         match installed {
             Some(installed) => self.step(installed),
             None => Ok(()),
@@ -579,15 +589,37 @@ where
         }
     }
 
-    fn record_metrics(&self) {
+    // Metrics.
+
+    fn count_appended(&mut self, batches: &[RecordBatch]) {
+        let mut facts = self.facts.lock();
+        for batch in batches {
+            let records = u64::try_from(batch.header.record_count).unwrap_or(0);
+            if self.raft.is_leader() {
+                facts.appended_records += records;
+                self.uncommitted.push(batch.header.next_offset(), self.clock.mono());
+            } else {
+                facts.fetched_records += records;
+            }
+        }
+    }
+
+    fn note_facts(&mut self) {
         let log = self.raft.log();
-        gauge!("kafka_server_raftmetrics_current_leader").set(self.raft.leader().map_or(-1, |id| id.0));
-        gauge!("kafka_server_raftmetrics_current_epoch").set(self.raft.epoch().0);
-        gauge!("kafka_server_raftmetrics_high_watermark")
-            .set(self.raft.high_watermark().map_or(-1, |offset| offset.0) as f64);
-        gauge!("kafka_server_raftmetrics_log_end_offset").set(log.end().0 as f64);
-        gauge!("kafka_server_raftmetrics_log_end_epoch").set(log.last_epoch().0);
-        gauge!("kafka_server_raftmetrics_number_of_voters").set(log.voters().len() as f64);
+        let facts = &mut *self.facts.lock();
+        match self.raft.high_watermark() {
+            _ if !self.raft.is_leader() => self.uncommitted.forget(),
+            Some(high_watermark) => self.uncommitted.commit(high_watermark, self.clock.mono(), facts),
+            None => {}
+        }
+        facts.state = self.raft.state_name();
+        facts.leader = self.raft.leader();
+        facts.voted = self.raft.voted_id();
+        facts.epoch = self.raft.epoch();
+        facts.high_watermark = self.raft.high_watermark();
+        facts.log_end = log.end();
+        facts.log_end_epoch = log.last_epoch();
+        facts.voter_count = log.voters().len();
     }
 }
 

@@ -28,6 +28,7 @@ mod tail;
 mod tests;
 mod writer;
 
+pub use index::IndexFacts;
 pub use log::Log;
 pub use meta_properties::MetaProperties;
 pub use region::Region;

@@ -146,6 +146,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         producers: past.producers,
         next_offset: Offset::ZERO,
         entries_waiting: 0,
+        scanned_bytes: 0,
     };
     let scan_from = repair.recovery_point.min(repair.replay_from);
     let scanned = repair
@@ -155,8 +156,11 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         mut epochs,
         mut producers,
         next_offset: log_end,
+        scanned_bytes,
         ..
     } = repair;
+    metrics::counter!("ottla_storage_recovery_scanned_bytes_total", "directory" => Arc::clone(health.directory()))
+        .increment(scanned_bytes);
     if let Some(cut) = &scanned.cut {
         tracing::warn!(
             folder = %folder.display(), log_end = %log_end, lost_bytes = cut.lost_bytes, reason = %cut.reason,
@@ -353,6 +357,7 @@ struct Repair<'a> {
     /// One past the last offset so far.
     next_offset: Offset,
     entries_waiting: usize,
+    scanned_bytes: u64,
 }
 
 struct Scan {
@@ -392,6 +397,7 @@ impl Repair<'_> {
             entries = EntryTaker::behind(start);
             let size_bytes = segment.size_bytes();
             let (position, reason) = self.scan_segment(segment, size_bytes, &mut entries)?;
+            self.scanned_bytes += u64::from(position.saturating_sub(start.position));
             let reason = reason.or_else(|| self.gap_before(segments.get(number + 1)?));
             if let Some(reason) = reason {
                 segment.truncate(position)?;

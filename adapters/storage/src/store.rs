@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::deletion::{self, Departure};
 use crate::directory::Directory;
 use crate::health::{Doing, Health, OrFail};
-use crate::index::Checkpoint;
+use crate::index::{Checkpoint, IndexFacts};
 use crate::lock::DirectoryLock;
 use crate::log::Log;
 use crate::meta_properties::MetaProperties;
@@ -122,6 +122,12 @@ impl Store {
         } else {
             recovery::create(target, METADATA_TOPIC_ID)
         }
+    }
+
+    /// The index of each directory that did not fail, by the directory's path.
+    pub fn index_facts(&self) -> Vec<(Arc<str>, IndexFacts)> {
+        let facts = |directory: &Arc<Directory>| (Arc::clone(directory.health.directory()), directory.index.facts());
+        self.online().map(facts).collect()
     }
 
     fn online(&self) -> impl Iterator<Item = &Arc<Directory>> {
@@ -495,6 +501,7 @@ fn open_directory(
     let opened = Mutex::new(Vec::with_capacity(folders.len()));
     let failed = Mutex::new(None);
     let progress = Progress::new(directory, folders.len());
+    let begun = Instant::now();
     let work = || {
         while let Some((topic, partition)) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
             let target = Target {
@@ -519,6 +526,8 @@ fn open_directory(
         }
         work();
     });
+    metrics::gauge!("ottla_storage_recovery_seconds", "directory" => Arc::clone(directory.health.directory()))
+        .set(begun.elapsed().as_secs_f64());
     if let Some(error) = failed.into_inner() {
         return Err(error);
     }

@@ -39,6 +39,17 @@ pub(crate) struct Budget {
     accounts: Mutex<Accounts>,
 }
 
+/// The use of `ottla.request.memory.bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestMemory {
+    /// May be held.
+    pub limit_bytes: usize,
+    /// Are held; more than the limit at times, because what exists is counted even if there is no room.
+    pub used_bytes: usize,
+    /// How many connections wait for room.
+    pub waiting: usize,
+}
+
 #[derive(Debug, Default)]
 struct Accounts {
     next_id: u64,
@@ -60,6 +71,14 @@ impl Budget {
     /// `ottla.request.memory.bytes`.
     pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
+    }
+
+    pub(crate) fn usage(&self) -> RequestMemory {
+        RequestMemory {
+            limit_bytes: self.limit_bytes,
+            used_bytes: self.used_bytes.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
     }
 
     /// The account of a new connection.

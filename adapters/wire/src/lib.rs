@@ -18,5 +18,6 @@ mod response;
 pub mod server;
 
 pub use api::markdown_table;
+pub use budget::RequestMemory;
 pub use metrics::requests::{ApiRequests, Measure, RequestMetrics, Summary};
 pub use node::Node;

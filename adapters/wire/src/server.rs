@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, RequestMemory};
 use crate::connection::{self, FrameLimits, Shared};
 use crate::metrics;
 use crate::node::Node;
@@ -252,6 +252,7 @@ async fn accept<N: Node>(
     let name = Arc::clone(&shared.listener.name);
     let (open, accepted_total) = (metrics::connection_count(&name), metrics::connections_accepted(&name));
     let turned_away = metrics::connections_turned_away(&name);
+    metrics::show_zeros(&name);
     let mut connections = JoinSet::new();
     let mut accounts = HashMap::new();
     loop {
@@ -401,6 +402,11 @@ impl ConnectionQuota {
             freed: Notify::new(),
             memory: Budget::new(request_memory_bytes),
         })
+    }
+
+    /// The memory of requests and answers, as it is used now.
+    pub fn request_memory(&self) -> RequestMemory {
+        self.memory.usage()
     }
 
     /// Changes the limits; connections that exist stay.

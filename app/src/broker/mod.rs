@@ -66,8 +66,8 @@ pub struct Tools {
 }
 
 /// How many batches may be decompressed at length at a time: half of the cores stay with other clients.
-fn long_validations() -> Semaphore {
-    Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
+fn long_validations_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// A broker, or the empty one of a node that is a controller only.
@@ -106,7 +106,7 @@ impl<S: LogStore> Broker<S> {
             store,
             tools,
             sessions: Sessions::new(settings.fetch_session_slots),
-            long_validations: long_validations(),
+            long_validations: Semaphore::new(long_validations_max()),
             assignments: Assignments::default(),
             settings,
             image: ArcSwap::from_pointee(MetadataImage::default()),
@@ -129,6 +129,12 @@ impl<S: LogStore> Broker<S> {
     /// Shows newer metadata to requests at once; replicas follow with [`Broker::reconcile`].
     pub fn publish(&self, image: Arc<MetadataImage>) {
         self.image.store(image);
+    }
+
+    /// How many batches are decompressed at length, and may be at a time.
+    pub fn long_validations(&self) -> (usize, usize) {
+        let max = long_validations_max();
+        (max.saturating_sub(self.long_validations.available_permits()), max)
     }
 
     /// The settings.

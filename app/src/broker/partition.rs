@@ -49,6 +49,13 @@ pub(super) struct Reader {
     pub(super) isolation: Isolation,
 }
 
+impl Leadership {
+    /// As in Kafka, no more replicas have to be in sync than there are.
+    fn min_isr(&self, config: &LogConfig) -> usize {
+        (self.others.len() + 1).min(config.min_insync_replicas as usize)
+    }
+}
+
 /// A replica.
 pub(super) struct Partition<L: PartitionLog> {
     pub(super) topic: Arc<str>,
@@ -182,6 +189,12 @@ impl<L: PartitionLog> Partition<L> {
 
     pub(super) fn is_leader(&self) -> bool {
         self.leadership.load().is_leader
+    }
+
+    /// How many replicas are in sync, compared with how many have to be.
+    pub(super) fn isr_to_min(&self) -> std::cmp::Ordering {
+        let leadership = self.leadership.load();
+        leadership.isr_count.cmp(&leadership.min_isr(&self.config.load()))
     }
 
     pub(super) fn leader_epoch(&self) -> LeaderEpoch {
@@ -330,9 +343,7 @@ impl<L: PartitionLog> Partition<L> {
     fn check_append(&self, config: &LogConfig, acks: Acks) -> Result<LeaderEpoch, ErrorCode> {
         self.check_leader(LeaderEpoch::UNKNOWN)?;
         let leadership = self.leadership.load();
-        // As in Kafka, no more replicas have to be in sync than there are.
-        let min_isr = (leadership.others.len() + 1).min(config.min_insync_replicas as usize);
-        if acks == Acks::All && leadership.isr_count < min_isr {
+        if acks == Acks::All && leadership.isr_count < leadership.min_isr(config) {
             return Err(ErrorCode::NotEnoughReplicas);
         }
         Ok(leadership.epoch)

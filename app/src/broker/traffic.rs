@@ -100,6 +100,8 @@ pub struct ReplicaFacts {
     pub partition: PartitionId,
     /// This broker leads the partition.
     pub is_leader: bool,
+    /// How many replicas are in sync, compared with how many have to be, as the leader knows it.
+    pub isr_to_min: std::cmp::Ordering,
     /// The first offset of the log.
     pub log_start: Offset,
     /// One past the last offset of the log.
@@ -128,6 +130,7 @@ impl<S: LogStore> Broker<S> {
                 topic: Arc::clone(&partition.topic),
                 partition: partition.id,
                 is_leader: partition.is_leader(),
+                isr_to_min: partition.isr_to_min(),
                 log_start: log.log_start_offset(),
                 log_end: log.log_end_offset(),
                 high_watermark: partition.high_watermark(),

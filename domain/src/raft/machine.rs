@@ -253,6 +253,14 @@ impl Raft {
         }
     }
 
+    /// Whom this replica voted for in its epoch, as Kafka's metric `current-vote` has it.
+    pub fn voted_id(&self) -> Option<BrokerId> {
+        match &self.state {
+            State::Leader(_) => Some(self.id.local.key.id),
+            _ => self.voted().map(|voted| voted.id),
+        }
+    }
+
     pub(super) fn is_only_voter(&self) -> bool {
         self.log.voters().is_only(self.id.local.key)
     }

@@ -12,6 +12,7 @@ use rocksdb::{
 };
 
 use super::IndexError;
+use super::facts::IndexFacts;
 use crate::atomic_file;
 use crate::health::{Health, OrFail};
 
@@ -22,7 +23,7 @@ pub(super) const LOG_START: &str = "log_start";
 pub(super) const EPOCHS: &str = "epochs";
 pub(super) const PRODUCERS: &str = "producers";
 pub(super) const CHECKPOINTS: &str = "checkpoints";
-const FAMILIES: [&str; 7] = [LOGS, OFFSETS, TIMES, LOG_START, EPOCHS, PRODUCERS, CHECKPOINTS];
+pub(super) const FAMILIES: [&str; 7] = [LOGS, OFFSETS, TIMES, LOG_START, EPOCHS, PRODUCERS, CHECKPOINTS];
 
 /// The layout of the keys and values.
 const FORMAT_VERSION: u32 = 1;
@@ -109,6 +110,10 @@ impl Database {
     /// Brings all that was written to the disk.
     pub(super) fn sync(&self) -> Result<(), IndexError> {
         self.db.flush_wal(true).map_err(|error| self.failed(error))
+    }
+
+    pub(super) fn facts(&self) -> IndexFacts {
+        IndexFacts::of(&self.db)
     }
 
     pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, IndexError> {

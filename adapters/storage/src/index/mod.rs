@@ -5,6 +5,7 @@
 //! Entries are queued per log and written by one thread, many in a batch; appends never wait for RocksDB.
 
 mod database;
+mod facts;
 mod keys;
 mod log_index;
 
@@ -20,6 +21,7 @@ use parking_lot::{Condvar, Mutex};
 use rocksdb::WriteBatch;
 
 use self::database::{CHECKPOINTS, Database, EPOCHS, LOG_START, LOGS, OFFSETS, PRODUCERS, TIMES};
+pub use self::facts::IndexFacts;
 use self::keys::{Fields, checkpoint_key, key, offset_key, offset_value, relative_offset, time_key};
 pub(crate) use self::log_index::LogIndex;
 use crate::health::{Health, OrFail};
@@ -245,6 +247,11 @@ impl Index {
             batch.put_cf(family, key, offset.0.to_be_bytes());
         }
         self.shared.database.write(batch, true)
+    }
+
+    /// The state of the database.
+    pub(crate) fn facts(&self) -> IndexFacts {
+        self.shared.database.facts()
     }
 
     /// Writes what waits and stops the writer.

@@ -16,21 +16,33 @@ pub(crate) fn error(api: &'static Api, error: ErrorCode) {
     counter!("kafka_network_requestmetrics_errors_total", "request" => api.name, "error" => error.name()).increment(1);
 }
 
+static SENDFILE_BYTES: LazyLock<Counter> = LazyLock::new(|| counter!("ottla_network_sendfile_bytes_total"));
+static COPIED_FILE_BYTES: LazyLock<Counter> = LazyLock::new(|| counter!("ottla_network_copied_file_bytes_total"));
+
 /// Counts what `sendfile` took from a log file.
 pub(crate) fn sent_by_sendfile(bytes: usize) {
-    static BYTES: LazyLock<Counter> = LazyLock::new(|| counter!("ottla_network_sendfile_bytes_total"));
-    BYTES.increment(bytes as u64);
+    SENDFILE_BYTES.increment(bytes as u64);
 }
 
 /// Counts what was copied out of a log file, to be sent together with what is around it.
 pub(crate) fn copied_out_of_files(bytes: usize) {
-    static BYTES: LazyLock<Counter> = LazyLock::new(|| counter!("ottla_network_copied_file_bytes_total"));
-    BYTES.increment(bytes as u64);
+    COPIED_FILE_BYTES.increment(bytes as u64);
+}
+
+/// Shows counters of a listener that nothing was counted in: Prometheus sees no growth in what was not there before.
+pub(crate) fn show_zeros(listener: &str) {
+    SENDFILE_BYTES.increment(0);
+    COPIED_FILE_BYTES.increment(0);
+    refused_connections(listener).increment(0);
 }
 
 /// Counts a connection that was closed because of what it sent.
 pub(crate) fn refused_connection(listener: &str) {
-    counter!("ottla_network_refused_connections_total", "listener" => listener.to_owned()).increment(1);
+    refused_connections(listener).increment(1);
+}
+
+fn refused_connections(listener: &str) -> Counter {
+    counter!("ottla_network_refused_connections_total", "listener" => listener.to_owned())
 }
 
 /// Connections that were closed before they could send anything, because there are too many.

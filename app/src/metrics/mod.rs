@@ -1,42 +1,74 @@
 //! What is read at a scrape, under the names that Kafka's JMX exporter rules (Strimzi's) and kafka-exporter give.
 
+mod network;
+mod quorum;
+mod recent;
+mod storage;
+
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::records::PartitionRecord;
-use ottla_domain::ports::outbound::{DirectoryFacts, LogStore};
+use ottla_domain::ports::outbound::Clock;
 use ottla_observability::metrics::{Exposition, Kind, QUANTILES, Samples};
-use ottla_wire::{ApiRequests, Measure, RequestMetrics};
+use ottla_storage::Store;
+use ottla_wire::RequestMetrics;
+use ottla_wire::server::ConnectionQuota;
 use tokio::sync::watch;
 
+pub use self::network::Runtimes;
+pub use self::quorum::Quorum;
 use crate::broker::{Broker, Count, ReplicaFacts, Totals};
+use crate::clock::SystemClock;
 use crate::lifecycle::BrokerState;
 use crate::metadata::QuorumLeader;
 
 /// Where the metrics of a node come from.
-pub struct Sources<S: LogStore> {
+pub struct Sources {
     /// Replicas and metadata.
-    pub broker: Arc<Broker<S>>,
+    pub broker: Arc<Broker<Store>>,
+    /// Log directories.
+    pub store: Arc<Store>,
+    /// Time.
+    pub clock: SystemClock,
     /// The life of the broker; `None` on a node that is a controller only.
     pub broker_state: Option<watch::Receiver<BrokerState>>,
-    /// Whether this node's controller is active; `None` on a node that is a broker only.
-    pub quorum_leader: Option<watch::Receiver<QuorumLeader>>,
+    /// This node has a controller.
+    pub is_controller: bool,
+    /// Who leads the quorum.
+    pub leader: watch::Receiver<QuorumLeader>,
+    /// The replica of the metadata log.
+    pub quorum: Quorum,
     /// `ottla.metrics.partitions`.
     pub of_partitions: bool,
     /// What listeners record.
     pub requests: RequestMetrics,
+    /// The connections of clients and brokers.
+    pub broker_quota: Arc<ConnectionQuota>,
+    /// The connections to the controller.
+    pub controller_quota: Arc<ConnectionQuota>,
+    /// Who does the work.
+    pub runtimes: Runtimes,
 }
 
-impl<S: LogStore> Sources<S> {
+impl Sources {
     /// Writes all samples.
     pub fn collect(&self, out: &mut Exposition) {
         let image = self.broker.image();
-        requests(out, &self.requests.read(QUANTILES));
-        if let Some(leader) = &self.quorum_leader {
-            let is_active = leader.borrow().leader == Some(self.broker.id);
-            controller(out, &image, is_active);
+        network::requests(out, &self.requests.read(QUANTILES));
+        network::memory(out, &self.broker_quota, &self.controller_quota);
+        self.runtimes.collect(out);
+        storage::indexes(out, &self.store.index_facts());
+        storage::disk(out);
+        let leader = self.leader.borrow().leader;
+        let raft = self.quorum.collect(out);
+        quorum::metadata(out, &image, leader.unwrap_or(BrokerId::NONE));
+        if self.is_controller {
+            quorum::controller(out, &image, leader == Some(self.broker.id));
+            quorum::applied(out, &image, &raft, self.clock.now());
         }
         let Some(state) = &self.broker_state else { return };
         gauge(
@@ -45,7 +77,14 @@ impl<S: LogStore> Sources<S> {
             "The broker's state: 1 starting, 2 recovery, 3 running.",
         )
         .sample(&[], f64::from(state_number(*state.borrow())));
-        directories(out, &self.broker.directories());
+        storage::directories(out, &self.broker.directories());
+        let (running, max) = self.broker.long_validations();
+        for (name, help, value) in [
+            ("running", "Batches that are decompressed at length.", running),
+            ("max", "How many may be at a time.", max),
+        ] {
+            gauge(out, &format!("ottla_broker_long_validations_{name}"), help).sample(&[], value as f64);
+        }
         gauge(
             out,
             "kafka_server_assignmentsmanager_queuedreplicatodirassignments",
@@ -62,74 +101,6 @@ impl<S: LogStore> Sources<S> {
     }
 }
 
-fn requests(out: &mut Exposition, all: &[ApiRequests<{ QUANTILES.len() }>]) {
-    let name = "kafka_network_requestmetrics_requests_total";
-    let mut samples = out.metric(name, Kind::Counter, "Requests that were answered.");
-    for api in all {
-        for (version, count) in &api.by_version {
-            samples.sample(
-                &[("request", api.name), ("version", &version.to_string())],
-                *count as f64,
-            );
-        }
-    }
-    for measure in Measure::ALL {
-        let help = match measure {
-            Measure::RequestQueueTime => "From the last byte of a request to its turn.",
-            Measure::LocalTime => "From its turn until it is done or waits for something else.",
-            Measure::RemoteTime => "Waiting for replicas, syncs, records, and the answers that go before.",
-            Measure::ResponseQueueTime => "From an answer to its turn to be sent.",
-            Measure::ResponseSendTime => "From its turn until the kernel has all of the answer.",
-            Measure::TotalTime => "From the last byte of a request to the last byte of its answer.",
-            Measure::RequestBytes => "The size of a request without its header.",
-        };
-        let name = format!("kafka_network_requestmetrics_{}", measure.name());
-        let mut samples = out.metric(&name, Kind::Summary, help);
-        for api in all {
-            if let Some(summary) = api.measures.get(measure as usize) {
-                samples.summary(&[("request", api.name)], summary.quantiles, summary.sum, api.count);
-            }
-        }
-    }
-}
-
-fn directories(out: &mut Exposition, all: &[DirectoryFacts]) {
-    let offline = all.iter().filter(|directory| directory.offline.is_some()).count();
-    gauge(
-        out,
-        "kafka_log_logmanager_offlinelogdirectorycount",
-        "Log directories that failed.",
-    )
-    .sample(&[], offline as f64);
-    type Value = fn(&DirectoryFacts) -> f64;
-    let of_each: [(&str, &str, &str, Value); 3] = [
-        (
-            "kafka_log_logmanager_logdirectoryoffline",
-            "logdirectory",
-            "1 when the log directory failed.",
-            |directory| f64::from(u8::from(directory.offline.is_some())),
-        ),
-        (
-            "ottla_storage_directory_total_bytes",
-            "directory",
-            "The size of a log directory's file system.",
-            |directory| directory.total_bytes as f64,
-        ),
-        (
-            "ottla_storage_directory_usable_bytes",
-            "directory",
-            "What is left of a log directory's file system.",
-            |directory| directory.usable_bytes as f64,
-        ),
-    ];
-    for (name, label, help, value) in of_each {
-        let mut samples = gauge(out, name, help);
-        for directory in all {
-            samples.sample(&[(label, &directory.path)], value(directory));
-        }
-    }
-}
-
 /// The numbers of Kafka's `BrokerState`.
 fn state_number(state: BrokerState) -> u8 {
     match state {
@@ -142,53 +113,6 @@ fn state_number(state: BrokerState) -> u8 {
 
 fn gauge<'a>(out: &'a mut Exposition, name: &'a str, help: &str) -> Samples<'a> {
     out.metric(name, Kind::Gauge, help)
-}
-
-fn controller(out: &mut Exposition, image: &MetadataImage, is_active: bool) {
-    let partitions = || image.topics.iter().flat_map(|topic| topic.partitions.values());
-    let fenced = image.brokers.values().filter(|broker| broker.fenced).count();
-    let not_preferred = |partition: &&Arc<PartitionRecord>| partition.replicas.first() != Some(&partition.leader);
-    let is_offline = |partition: &&Arc<PartitionRecord>| !partition.has_leader();
-    let values = [
-        (
-            "activecontrollercount",
-            "1 on the active controller, 0 on others.",
-            usize::from(is_active),
-        ),
-        (
-            "activebrokercount",
-            "Brokers that are not fenced.",
-            image.brokers.len().saturating_sub(fenced),
-        ),
-        ("fencedbrokercount", "Brokers that are fenced.", fenced),
-        ("globaltopiccount", "Topics of the cluster.", image.topics.len()),
-        (
-            "globalpartitioncount",
-            "Partitions of the cluster.",
-            partitions().count(),
-        ),
-        (
-            "offlinepartitionscount",
-            "Partitions without a leader.",
-            partitions().filter(is_offline).count(),
-        ),
-        (
-            "preferredreplicaimbalancecount",
-            "Partitions that another than their preferred replica leads.",
-            partitions().filter(not_preferred).count(),
-        ),
-    ];
-    for (name, help, value) in values {
-        gauge(out, &format!("kafka_controller_kafkacontroller_{name}"), help).sample(&[], value as f64);
-    }
-    // What kafka-exporter tells of the cluster comes from one node, so that sums over nodes are right.
-    if is_active {
-        gauge(out, "kafka_brokers", "Brokers of the cluster.").sample(&[], image.brokers.len() as f64);
-        let mut samples = gauge(out, "kafka_topic_partitions", "Partitions of a topic.");
-        for topic in image.topics.iter() {
-            samples.sample(&[("topic", &topic.name)], topic.partitions.len() as f64);
-        }
-    }
 }
 
 fn traffic(out: &mut Exposition, replicas: &[ReplicaFacts], all: Totals) {
@@ -247,11 +171,16 @@ impl<'a> Replica<'a> {
                 .record
                 .is_some_and(|record| record.isr.len() < record.replicas.len())
     }
+
+    /// This broker leads, and as many replicas are in sync as this says, compared with how many have to be.
+    fn has_isr(&self, to_min: Ordering) -> bool {
+        self.facts.is_leader && self.facts.isr_to_min == to_min
+    }
 }
 
 fn replica_manager(out: &mut Exposition, replicas: &[Replica<'_>], offline: usize) {
-    let leaders = replicas.iter().filter(|replica| replica.facts.is_leader).count();
-    let under_replicated = replicas.iter().filter(|replica| replica.is_under_replicated()).count();
+    let count = |is_counted: fn(&Replica<'_>) -> bool| replicas.iter().filter(|replica| is_counted(replica)).count();
+    let leaders = count(|replica| replica.facts.is_leader);
     let values = [
         ("partitioncount", "Replicas on this broker.", replicas.len() + offline),
         ("leadercount", "Partitions that this broker leads.", leaders),
@@ -259,7 +188,17 @@ fn replica_manager(out: &mut Exposition, replicas: &[Replica<'_>], offline: usiz
         (
             "underreplicatedpartitions",
             "Partitions led here whose replicas are not all in sync.",
-            under_replicated,
+            count(|replica| replica.is_under_replicated()),
+        ),
+        (
+            "underminisrpartitioncount",
+            "Partitions led here with fewer replicas in sync than have to be.",
+            count(|replica| replica.has_isr(Ordering::Less)),
+        ),
+        (
+            "atminisrpartitioncount",
+            "Partitions led here with just as many replicas in sync as have to be.",
+            count(|replica| replica.has_isr(Ordering::Equal)),
         ),
     ];
     for (name, help, value) in values {
@@ -286,6 +225,25 @@ fn partitions(out: &mut Exposition, replicas: &[Replica<'_>], me: BrokerId) {
         let mut samples = gauge(out, &name, help);
         for replica in replicas {
             samples.sample(&replica.labels(), value(replica.facts));
+        }
+    }
+    let of_isr = [
+        (
+            "underminisr",
+            "1 when fewer replicas are in sync than have to be.",
+            Ordering::Less,
+        ),
+        (
+            "atminisr",
+            "1 when just as many replicas are in sync as have to be.",
+            Ordering::Equal,
+        ),
+    ];
+    for (name, help, to_min) in of_isr {
+        let name = format!("kafka_cluster_partition_{name}");
+        let mut samples = gauge(out, &name, help);
+        for replica in replicas.iter().filter(|replica| replica.facts.is_leader) {
+            samples.sample(&replica.labels(), f64::from(u8::from(replica.has_isr(to_min))));
         }
     }
     type Told = fn(&Replica<'_>, &PartitionRecord, BrokerId) -> f64;
