@@ -84,3 +84,29 @@ fn place(factor: f64) -> f64 {
     let part = (factor.clamp(SMALLEST, LARGEST) / SMALLEST).ln() / (LARGEST / SMALLEST).ln();
     LEFT + part * (WIDTH - LEFT - RIGHT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::Side;
+    use crate::workloads::ALL;
+
+    #[test]
+    fn each_goal_has_a_bar() {
+        let sessions: Vec<_> = ALL.iter().map(|workload| Session::new(workload, 1)).collect();
+        let sessions = sessions.into_iter().map(|mut session| {
+            for figure in 0..session.values.len() {
+                session.add(Side::Ottla, figure, 1.0);
+                session.add(Side::Rival, figure, 10.0);
+            }
+            session
+        });
+        let svg = svg(&sessions.collect::<Vec<_>>());
+        let against_apache = ALL.iter().filter(|workload| workload.rival == Rival::Apache);
+        let figures = against_apache.flat_map(|workload| workload.figures);
+        assert_eq!(
+            svg.matches("<rect").count(),
+            figures.filter(|figure| figure.goal.is_some()).count()
+        );
+    }
+}

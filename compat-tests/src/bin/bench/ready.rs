@@ -2,10 +2,10 @@
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::{CreateTopicsRequest, MetadataRequest, TopicName};
+use kafka_protocol::messages::{CreateTopicsRequest, MetadataRequest};
 use ottla_compat_tests::node::Node;
 use ottla_compat_tests::raw::Connection;
-use ottla_compat_tests::requests::{Topic, produce, topic_name};
+use ottla_compat_tests::requests::{Topic, list_offsets, produce, topic_name};
 use uuid::Uuid;
 
 use crate::clients::batches;
@@ -15,6 +15,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 const EVERY: Duration = Duration::from_millis(2);
 
 const METADATA_VERSION: i16 = 12;
+const LIST_OFFSETS_VERSION: i16 = 7;
 
 /// The last version that names topics.
 const PRODUCE_VERSION: i16 = 12;
@@ -42,7 +43,7 @@ pub fn connect(node: &Node) -> Connection {
 pub fn create_topics(on: &mut Connection, topics: usize, partitions: i32) -> Topic {
     let topics = (0..topics).map(|number| {
         CreatableTopic::default()
-            .with_name(name(number))
+            .with_name(topic_name(&named(number).name))
             .with_num_partitions(partitions)
             .with_replication_factor(1)
     });
@@ -59,8 +60,12 @@ pub fn create_topics(on: &mut Connection, topics: usize, partitions: i32) -> Top
     }
 }
 
-fn name(number: usize) -> TopicName {
-    topic_name(&format!("topic{number:02}"))
+/// A topic whose id does not matter.
+fn named(number: usize) -> Topic {
+    Topic {
+        name: format!("topic{number:02}"),
+        id: Uuid::nil(),
+    }
 }
 
 /// Waits until Metadata lists a broker and a leader of so many partitions.
@@ -74,15 +79,24 @@ pub fn wait_led(on: &mut Connection, partitions: usize) {
     });
 }
 
+/// Waits until the leaders of all partitions serve, whatever Metadata says of them.
+pub fn wait_served(on: &mut Connection, topics: usize, partitions: i32) {
+    let all: Vec<_> = (0..partitions).map(|partition| (partition, -1)).collect();
+    for number in 0..topics {
+        let request = list_offsets(&named(number), &all);
+        poll("leaders that serve", || {
+            let answer = on.call(LIST_OFFSETS_VERSION, &request).expect("answer");
+            let mut partitions = answer.topics[0].partitions.iter();
+            partitions.all(|partition| partition.error_code == 0).then_some(())
+        });
+    }
+}
+
 /// Waits until a partition of one of the topics takes a record.
 pub fn wait_appends(on: &mut Connection, topic: usize, partition: i32) {
-    let topic = Topic {
-        name: name(topic).to_string(),
-        id: Uuid::nil(),
-    };
     let request = produce(
         PRODUCE_VERSION,
-        &topic,
+        &named(topic),
         -1,
         &[(partition, Some(batches::plain(1, 100)))],
     );

@@ -92,7 +92,7 @@ fn row(out: &mut String, session: &Session, figure: &Figure, values: &Values) {
     };
     let rival = match session.workload.rival {
         Rival::Apache => number(median(&values.rival)),
-        Rival::Itself => format!("{} (Ottla without)", number(median(&values.rival))),
+        Rival::Itself(name) => format!("{} ({name})", number(median(&values.rival))),
     };
     let _ = writeln!(
         out,
@@ -106,25 +106,21 @@ fn row(out: &mut String, session: &Session, figure: &Figure, values: &Values) {
 
 fn detail(out: &mut impl Write, session: &Session) -> fmt::Result {
     let workload = session.workload;
-    let rival = match workload.rival {
-        Rival::Apache => "Apache Kafka",
-        Rival::Itself => "Ottla without",
-    };
+    let rival = workload.rival.name();
     writeln!(
         out,
         "## {}: `{}`\n\n{}\n",
         workload.title, workload.name, workload.method
     )?;
-    for (name, settings) in [
-        ("Ottla", settings(workload.settings.ottla, &[])),
-        (rival, settings(workload.settings.rival, workload.settings.rival_topic)),
-    ] {
-        let jvm = match name {
-            "Apache Kafka" => format!("; java {}", JVM.join(" ")),
-            _ => String::new(),
-        };
-        writeln!(out, "- {name}: {settings}{jvm}")?;
-    }
+    let jvm = match workload.rival {
+        Rival::Apache => format!("; java {}", JVM.join(" ")),
+        Rival::Itself(_) => String::new(),
+    };
+    let [ottla, other] = [
+        settings(workload.settings.ottla, &[]),
+        settings(workload.settings.rival, workload.settings.rival_topic),
+    ];
+    writeln!(out, "- Ottla: {ottla}\n- {rival}: {other}{jvm}")?;
     if session.work[0].amount > 0.0 {
         let [ottla, other] = session.work.map(shares);
         let mark = if is_client_bound(session) {

@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// Adds a value to a figure of the workload, by its place.
+    /// Adds a value to a figure, by its place in the workload's list.
     pub fn add(&mut self, side: Side, figure: usize, value: f64) {
         let values = &mut self.values[figure];
         match side {
@@ -79,21 +79,13 @@ impl Session {
         }
     }
 
-    /// Remembers who used the CPUs.
-    pub fn add_work(&mut self, side: Side, work: Work) {
-        self.work[side as usize] += work;
-    }
-
     /// A formatted node with the workload's settings.
     pub fn formatted(&self, side: Side) -> Node {
         let settings = &self.workload.settings;
-        let (target, more) = (
-            side.target(self.workload.rival),
-            match side {
-                Side::Ottla => settings.ottla,
-                Side::Rival => settings.rival,
-            },
-        );
+        let (target, more) = match side {
+            Side::Ottla => (Target::Ottla, settings.ottla),
+            Side::Rival => (self.workload.rival.target(), settings.rival),
+        };
         let mut properties = Vec::new();
         if target == Target::Ottla {
             // On by default, and part of what a node costs; the harness turns it off.
@@ -111,13 +103,6 @@ impl Session {
         node
     }
 
-    /// A running node.
-    pub fn start(&self, side: Side) -> Node {
-        let mut node = self.formatted(side);
-        node.launch();
-        node
-    }
-
     /// Creates a topic with the workload's settings and waits until it is led.
     pub fn create_topic(&self, side: Side, node: &Node, name: &str, partitions: i32) -> Topic {
         let configs = match side {
@@ -132,7 +117,8 @@ impl Session {
     /// hits both. The first round does not count: it warms the JVM up.
     pub fn side_by_side(&mut self, partitions: i32, mut load: impl FnMut(&mut Self, Side, &Node, &Topic, bool)) {
         let nodes = Side::BOTH.map(|side| {
-            let node = self.start(side);
+            let mut node = self.formatted(side);
+            node.launch();
             let topic = self.create_topic(side, &node, "bench", partitions);
             (side, node, topic)
         });
@@ -159,7 +145,7 @@ impl Session {
     pub fn measure(&mut self, side: Side, node: &Node, counts: bool, load: impl FnOnce() -> u64) -> Work {
         let work = usage::measure(node.pid(), load);
         if counts {
-            self.add_work(side, work);
+            self.work[side as usize] += work;
         }
         work
     }

@@ -58,12 +58,45 @@ pub fn verdict(session: &Session, figure: &Figure, values: &Values) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::workloads::ALL;
+
+    fn values(ottla: f64, rival: f64, floor: f64) -> Values {
+        Values {
+            ottla: vec![ottla],
+            rival: vec![rival],
+            floor: vec![floor],
+        }
+    }
 
     #[test]
     fn median_is_in_the_middle_of_the_sorted() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[2.0, 1.0]), 2.0);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn costs_are_to_be_low_or_near_the_floor() {
+        let session = Session::new(&ALL[0], 1);
+        let figure = Figure::lower("cost").goal(0.5).or_floor(1.1);
+        let of = |ottla, rival, floor| verdict(&session, &figure, &values(ottla, rival, floor));
+        assert_eq!(of(5.0, 10.0, 1.0), Verdict::Met);
+        assert_eq!(of(6.0, 10.0, 1.0), Verdict::Missed);
+        assert_eq!(of(6.0, 10.0, 5.5), Verdict::Met);
+        assert_eq!(of(f64::NAN, 10.0, f64::NAN), Verdict::Missed);
+    }
+
+    #[test]
+    fn what_a_client_cannot_do_is_not_missed() {
+        let mut session = Session::new(&ALL[0], 1);
+        let figure = Figure::higher("throughput").goal(5.0);
+        let values = values(4.0, 1.0, f64::NAN);
+        assert_eq!(verdict(&session, &figure, &values), Verdict::Missed);
+        let work = &mut session.work[0];
+        (work.amount, work.time, work.client) = (1.0, Duration::from_secs(1), Duration::from_secs(1000));
+        assert_eq!(verdict(&session, &figure, &values), Verdict::ClientBound);
     }
 }

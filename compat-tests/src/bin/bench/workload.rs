@@ -46,8 +46,26 @@ pub const DEFAULTS: Settings = Settings {
 pub enum Rival {
     /// Apache Kafka.
     Apache,
-    /// Ottla itself, with the rival's settings.
-    Itself,
+    /// Ottla itself with the rival's settings, named so.
+    Itself(&'static str),
+}
+
+impl Rival {
+    /// What runs there.
+    pub fn target(self) -> Target {
+        match self {
+            Self::Apache => Target::Apache,
+            Self::Itself(_) => Target::Ottla,
+        }
+    }
+
+    /// What it is called in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Apache => "Apache Kafka",
+            Self::Itself(name) => name,
+        }
+    }
 }
 
 /// One of the two that are compared.
@@ -62,14 +80,6 @@ pub enum Side {
 impl Side {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::Ottla, Self::Rival];
-
-    /// What runs there.
-    pub fn target(self, rival: Rival) -> Target {
-        match (self, rival) {
-            (Self::Rival, Rival::Apache) => Target::Apache,
-            _ => Target::Ottla,
-        }
-    }
 }
 
 /// One measured value of a workload.

@@ -20,6 +20,9 @@ const MAX_WAIT_MS: i32 = 500;
 const LOAD_EVERY: Duration = Duration::from_nanos(655_360);
 const LOAD_RECORDS: usize = 64;
 
+/// Less is worth saying.
+const LOAD_MB_PER_S_MIN: f64 = 95.0;
+
 /// Until all threads are there.
 const LEAD: Duration = Duration::from_millis(100);
 
@@ -31,34 +34,56 @@ pub fn run(session: &mut Session, is_loaded: bool) {
         if is_loaded && other.is_none() {
             *other = Some(session.create_topic(side, node, "load", 1));
         }
-        let mut samples = Vec::new();
+        let mut sampled = Sampled::default();
         session.measure(side, node, counts, || {
-            samples = sample(node, topic, other.as_ref());
-            samples.len() as u64
+            sampled = sample(node, topic, other.as_ref());
+            sampled.times.len() as u64
         });
-        samples.sort_unstable();
+        let Sampled {
+            mut times,
+            load_mb_per_s,
+        } = sampled;
+        times.sort_unstable();
         if counts {
+            if let Some(reached) = load_mb_per_s.filter(|reached| *reached < LOAD_MB_PER_S_MIN) {
+                session.note(format!("{side:?} took only {reached:.0} MB/s of the load in a round."));
+            }
             for (figure, part) in [0.5, 0.99, 0.999].into_iter().enumerate() {
-                let place = (samples.len() as f64 * part) as usize;
-                session.add(side, figure, samples[place].as_secs_f64() * 1e6);
+                let place = (times.len() as f64 * part) as usize;
+                session.add(side, figure, times[place].as_secs_f64() * 1e6);
             }
         }
     });
 }
 
-/// How long each record took, while another topic is loaded or not.
-fn sample(node: &Node, topic: &Topic, other: Option<&Topic>) -> Vec<Duration> {
+#[derive(Default)]
+struct Sampled {
+    /// How long each record took.
+    times: Vec<Duration>,
+    /// What the other topic took meanwhile.
+    load_mb_per_s: Option<f64>,
+}
+
+/// Records at their rate, while another topic is loaded or not.
+fn sample(node: &Node, topic: &Topic, other: Option<&Topic>) -> Sampled {
     let mut producer = Producer::open(node, topic, 0, &batches::plain(1, 100));
     let mut consumer = Consumer::at_end(node, topic);
-    let mut load = other.map(|other| Producer::open(node, other, 0, &batches::plain(LOAD_RECORDS, 1024)));
+    let load = other.map(|other| Producer::open(node, other, 0, &batches::plain(LOAD_RECORDS, 1024)));
     let begin = Instant::now() + LEAD;
     thread::scope(|scope| {
-        if let Some(load) = &mut load {
+        let load = load.map(|mut load| {
             let count = (EVERY * COUNT).div_duration_f64(LOAD_EVERY) as u32;
-            scope.spawn(move || load.on_schedule(begin, LOAD_EVERY, count));
-        }
+            scope.spawn(move || {
+                load.on_schedule(begin, LOAD_EVERY, count);
+                f64::from(count) * (LOAD_RECORDS * 1024) as f64 / begin.elapsed().as_secs_f64() / 1e6
+            })
+        });
         scope.spawn(|| producer.on_schedule(begin, EVERY, COUNT));
-        consumer.receive(begin)
+        let times = consumer.receive(begin);
+        Sampled {
+            times,
+            load_mb_per_s: load.map(|load| load.join().expect("load")),
+        }
     })
 }
 

@@ -16,18 +16,21 @@ const PARTITIONS: usize = TOPICS * PARTITIONS_EACH as usize;
 pub fn run(session: &mut Session) {
     session.one_by_one(|session, side, mut node| {
         node.launch();
-        let begun = Instant::now();
         let mut connection = ready::connect(&node);
+        let begun = Instant::now();
+        let ms = || begun.elapsed().as_secs_f64() * 1e3;
         ready::create_topics(&mut connection, TOPICS, PARTITIONS_EACH);
         ready::wait_led(&mut connection, PARTITIONS);
-        session.add(side, 0, begun.elapsed().as_secs_f64() * 1e3);
+        session.add(side, 0, ms());
+        ready::wait_served(&mut connection, TOPICS, PARTITIONS_EACH);
+        session.add(side, 1, ms());
         // What the broker still does for them is part of their cost.
         thread::sleep(Duration::from_secs(2));
-        session.add(side, 1, memory(node.pid()).now_mb);
+        session.add(side, 2, memory(node.pid()).now_mb);
         node.stop();
-        session.add(side, 2, restart(&mut node));
-        node.kill();
         session.add(side, 3, restart(&mut node));
+        node.kill();
+        session.add(side, 4, restart(&mut node));
     });
 }
 
