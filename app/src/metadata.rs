@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use ottla_domain::ids::{BrokerId, LeaderEpoch};
+use metrics::{Counter, counter};
+use ottla_domain::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId};
 use ottla_domain::metadata::image::{ApplyError, MetadataImage, Provenance};
 use ottla_domain::metadata::loader::ImageLoader;
 use ottla_domain::metadata::records::MetadataRecord;
@@ -41,6 +42,9 @@ pub struct Pump<S: LogStore, M> {
     loader: ImageLoader,
     listeners: Listeners<S>,
     log: Arc<M>,
+    /// This node's controller is active.
+    leads: bool,
+    unclean_elections: Counter,
 }
 
 impl<S: LogStore, M: MetadataLog> Pump<S, M> {
@@ -51,6 +55,8 @@ impl<S: LogStore, M: MetadataLog> Pump<S, M> {
             loader: ImageLoader::default(),
             listeners,
             log,
+            leads: false,
+            unclean_elections: counter!("kafka_controller_controllerstats_uncleanleaderelections_total"),
         }
     }
 
@@ -100,7 +106,8 @@ impl<S: LogStore, M: MetadataLog> Pump<S, M> {
                     next_offset,
                 } => {
                     self.listeners.leader.send_replace(QuorumLeader { epoch, leader });
-                    if leader == Some(self.me) {
+                    self.leads = leader == Some(self.me);
+                    if self.leads {
                         self.listeners
                             .controller
                             .lead(epoch, self.loader.clone(), next_offset)
@@ -126,6 +133,10 @@ impl<S: LogStore, M: MetadataLog> Pump<S, M> {
     }
 
     async fn apply(&mut self, records: &[MetadataRecord], provenance: Provenance) -> Result<(), ApplyError> {
+        if self.leads {
+            let count = count_unclean_elections(self.loader.image(), records);
+            self.unclean_elections.increment(count);
+        }
         self.loader.apply_batch(records, provenance)?;
         let image = Arc::new(self.loader.image().clone());
         // Requests see a change before whoever asked for it hears of it.
@@ -134,6 +145,19 @@ impl<S: LogStore, M: MetadataLog> Pump<S, M> {
         self.listeners.controller.committed(provenance.offset).await;
         Ok(())
     }
+}
+
+/// How many leaders the records elect that were not in sync.
+fn count_unclean_elections(before: &MetadataImage, records: &[MetadataRecord]) -> u64 {
+    let is_unclean = |record: &&MetadataRecord| {
+        let MetadataRecord::PartitionChange(change) = record else {
+            return false;
+        };
+        let (topic, partition) = (TopicId(change.topic_id), PartitionId(change.partition_id));
+        let partition = before.topics.partition(topic, partition);
+        change.leader >= 0 && partition.is_some_and(|partition| !partition.isr.contains(&change.leader))
+    };
+    records.iter().filter(is_unclean).count() as u64
 }
 
 /// Brings the broker's replicas in line with every newer image, one after the other, until the sender is gone.
@@ -154,6 +178,44 @@ pub async fn reconcile<S: LogStore>(
         }
         if images.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_domain::metadata::records::{PartitionChangeRecord, PartitionRecord, TopicRecord};
+    use ottla_domain::metadata::topics::{NO_LEADER, NO_LEADER_CHANGE};
+
+    use super::*;
+
+    #[test]
+    fn an_election_is_unclean_when_the_leader_was_not_in_sync() {
+        let mut loader = ImageLoader::default();
+        let topic = TopicRecord {
+            name: "t".to_owned(),
+            ..TopicRecord::default()
+        };
+        let partition = PartitionRecord {
+            replicas: vec![1, 2, 3],
+            isr: vec![1, 2],
+            leader: 1,
+            ..PartitionRecord::default()
+        };
+        let records = [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)];
+        loader.apply_batch(&records, Provenance::NONE).unwrap();
+        let elect = |leader| {
+            MetadataRecord::PartitionChange(PartitionChangeRecord {
+                leader,
+                ..PartitionChangeRecord::default()
+            })
+        };
+        for (leader, count) in [(2, 0), (3, 1), (NO_LEADER, 0), (NO_LEADER_CHANGE, 0)] {
+            assert_eq!(
+                count_unclean_elections(loader.image(), &[elect(leader)]),
+                count,
+                "{leader}"
+            );
         }
     }
 }
