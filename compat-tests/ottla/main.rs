@@ -7,7 +7,7 @@ mod faults;
 mod fsync;
 mod index;
 mod kills;
-mod phases;
+mod metrics;
 mod power;
 mod preallocate;
 mod prometheus;

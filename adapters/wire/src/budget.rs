@@ -357,9 +357,15 @@ mod tests {
         let mut wanted = second.charge();
         let mut growing = std::pin::pin!(wanted.grow(30_000));
         assert!(tokio::time::timeout(PATIENCE / 2, &mut growing).await.is_err());
+        let usage = |used_bytes, waiting| RequestMemory {
+            limit_bytes: 100_000,
+            used_bytes,
+            waiting,
+        };
+        assert_eq!(budget.usage(), usage(80_000, 1));
         drop(held);
         growing.await.unwrap();
-        assert_eq!(budget.used_bytes.load(Ordering::Acquire), 30_000);
+        assert_eq!(budget.usage(), usage(30_000, 0));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! - Version 17: the replica's directory id (KIP-853). 18: the high watermark that the replica knows (KIP-1166).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchRequest;
@@ -42,7 +43,9 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Regi
     }
     let account = Arc::clone(call.account);
     let hung_up = async move { account.hung_up().await };
-    match call.node.fetch(fetch(call.version(), request), hung_up).await {
+    let fetch = fetch(call.version(), request);
+    call.by_follower.store(fetch.replica.is_broker(), Ordering::Relaxed);
+    match call.node.fetch(fetch, hung_up).await {
         Waiting::Ready(reply) => respond(head, call.node, &call.listener.name, reply).map(Answer::Now),
         Waiting::Later(reply) => {
             let (node, listener) = (Arc::clone(call.node), Arc::clone(&call.listener.name));
@@ -116,6 +119,9 @@ fn fetch_metadata<N: Node>(call: &Call<'_, N>, request: &FetchRequest) -> Answer
     let (head, listener) = (call.request.head(), Arc::clone(&call.listener.name));
     let account = Arc::clone(call.account);
     let (node, request) = (Arc::clone(call.node), read_quorum_fetch(head.version, request));
+    let is_replica = |request: &messages::FetchRequest| request.replica.id.is_broker();
+    call.by_follower
+        .store(request.as_ref().is_some_and(is_replica), Ordering::Relaxed);
     Answer::Later(Box::pin(async move {
         let reply = match request {
             Some(request) => tokio::select! {

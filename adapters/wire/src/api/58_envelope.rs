@@ -42,6 +42,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EnvelopeRequest
         account: call.account,
         request: &inner,
         not_controller: AtomicBool::new(false),
+        by_follower: AtomicBool::new(false),
     };
     // Boxed, because the future would otherwise hold itself.
     let answer = Box::pin(dispatch(&inner_call)).await;

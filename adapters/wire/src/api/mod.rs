@@ -264,6 +264,13 @@ pub(crate) enum Answer<R> {
     Silent,
 }
 
+/// What became of a request, and whose it was.
+pub(crate) struct Handled<R> {
+    pub(crate) answer: Answer<R>,
+    /// A replica fetches: Kafka's metrics tell its fetches from those of consumers.
+    pub(crate) by_follower: bool,
+}
+
 /// What a handler sees besides its message.
 struct Call<'a, N> {
     node: &'a Arc<N>,
@@ -273,6 +280,8 @@ struct Call<'a, N> {
     request: &'a Request,
     /// A command was refused because another node is the controller.
     not_controller: AtomicBool,
+    /// A replica asks.
+    by_follower: AtomicBool,
 }
 
 impl<N: Node> Call<'_, N> {
@@ -312,15 +321,19 @@ pub(crate) async fn execute<N: Node>(
     listener: &Listening,
     account: &Arc<Account>,
     request: &Request,
-) -> Result<Answer<N::Region>, Refusal> {
+) -> Result<Handled<N::Region>, Refusal> {
     let call = Call {
         node,
         listener,
         account,
         request,
         not_controller: AtomicBool::new(false),
+        by_follower: AtomicBool::new(false),
     };
-    dispatch(&call).await
+    Ok(Handled {
+        answer: dispatch(&call).await?,
+        by_follower: call.by_follower.into_inner(),
+    })
 }
 
 async fn dispatch<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refusal> {

@@ -205,9 +205,10 @@ async fn read_requests<N: Node>(
             charge.grow(decoded_bytes * HANDLED).await?;
         }
         let begun = Instant::now();
-        let answer = api::execute(&shared.node, &shared.listener, account, &request).await?;
+        let handled = api::execute(&shared.node, &shared.listener, account, &request).await?;
         let request = Executed {
             api: request.api,
+            by_follower: handled.by_follower,
             version: request.version,
             body_bytes: request.body.len(),
             received: frame.received,
@@ -215,7 +216,7 @@ async fn read_requests<N: Node>(
             done: Instant::now(),
         };
         let is_long = request.done.duration_since(begun) > SLICE;
-        let response = match answer {
+        let response = match handled.answer {
             Answer::Now(response) => {
                 charge = account.force(response.memory_bytes());
                 Readiness::Now(response)

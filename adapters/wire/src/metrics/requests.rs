@@ -15,6 +15,9 @@ use crate::api::{self, Api};
 /// More versions than any API has, and more APIs than there are.
 const VERSIONS_MAX: usize = 32;
 const KEYS_MAX: usize = 96;
+/// Fetches of followers, which Kafka tells from those of consumers.
+const FOLLOWER_FETCHES: usize = KEYS_MAX;
+const PLACES: usize = KEYS_MAX + 1;
 /// Quantiles are of at least that long, as between two scrapes at most.
 const WINDOW: Duration = Duration::from_secs(30);
 
@@ -84,6 +87,8 @@ impl Measure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Executed {
     pub(crate) api: &'static Api,
+    /// It is the fetch of a replica.
+    pub(crate) by_follower: bool,
     pub(crate) version: i16,
     pub(crate) body_bytes: usize,
     /// Its last byte was received.
@@ -95,6 +100,13 @@ pub(crate) struct Executed {
 }
 
 impl Executed {
+    fn place(self) -> Option<usize> {
+        match self.by_follower {
+            true => Some(FOLLOWER_FETCHES),
+            false => usize::try_from(self.api.key).ok(),
+        }
+    }
+
     /// Records a request that has no answer.
     pub(crate) fn silently(self) {
         if IS_ON.load(Ordering::Relaxed) {
@@ -121,7 +133,7 @@ impl Executed {
         ];
         OF_THREAD.with(|counters| {
             let counters = counters.get_or_init(Counters::register);
-            if let Some(of_api) = usize::try_from(self.api.key).ok().and_then(|key| counters.0.get(key)) {
+            if let Some(of_api) = self.place().and_then(|place| counters.0.get(place)) {
                 of_api
                     .get_or_init(|| Box::new(OfApi::new()))
                     .record(self.version, values);
@@ -131,7 +143,7 @@ impl Executed {
 }
 
 /// The counters of one thread, by key of the API.
-struct Counters([OnceLock<Box<OfApi>>; KEYS_MAX]);
+struct Counters([OnceLock<Box<OfApi>>; PLACES]);
 
 /// Of all threads that ever served connections: as many as the runtime has workers.
 static ALL: Mutex<Vec<&'static Counters>> = Mutex::new(Vec::new());
@@ -143,7 +155,7 @@ thread_local! {
 impl Counters {
     /// Leaked, because they count on when their thread is gone.
     fn register() -> &'static Counters {
-        let counters = Box::leak(Box::new(Counters([const { OnceLock::new() }; KEYS_MAX])));
+        let counters = Box::leak(Box::new(Counters([const { OnceLock::new() }; PLACES])));
         ALL.lock().push(counters);
         counters
     }
@@ -189,13 +201,13 @@ struct Sum {
 
 impl Sum {
     /// `None` when there were no requests.
-    fn of(api: &Api) -> Option<Sum> {
-        let key = usize::try_from(api.key).ok()?;
+    fn of(places: &[usize]) -> Option<Sum> {
         let mut sum: Option<Sum> = None;
-        for counters in ALL.lock().iter() {
-            let Some(of_api) = counters.0.get(key).and_then(OnceLock::get) else {
-                continue;
-            };
+        let all = ALL.lock();
+        let counters = all
+            .iter()
+            .flat_map(|counters| places.iter().map(|place| counters.0.get(*place)));
+        for of_api in counters.flatten().filter_map(OnceLock::get) {
             let sum = sum.get_or_insert_with(|| Sum {
                 count: 0,
                 by_version: [0; VERSIONS_MAX],
@@ -213,10 +225,25 @@ impl Sum {
     }
 }
 
+/// What is shown, and where its counters are. As in Kafka, a fetch counts twice: as such, and as a consumer's or follower's.
+fn rows() -> impl Iterator<Item = (&'static str, Vec<usize>)> {
+    api::all().flat_map(|api| {
+        let places: Vec<usize> = usize::try_from(api.key).into_iter().collect();
+        match api.name {
+            "Fetch" => vec![
+                (api.name, [&*places, &[FOLLOWER_FETCHES]].concat()),
+                ("FetchConsumer", places),
+                ("FetchFollower", vec![FOLLOWER_FETCHES]),
+            ],
+            name => vec![(name, places)],
+        }
+    })
+}
+
 /// The requests of one API.
 #[derive(Clone, Debug)]
 pub struct ApiRequests<const N: usize> {
-    /// Kafka's name, as `CreateTopics`.
+    /// Kafka's name, as `CreateTopics`; `FetchConsumer` and `FetchFollower` are parts of `Fetch`.
     pub name: &'static str,
     /// How many there were, of any version.
     pub count: u64,
@@ -259,14 +286,15 @@ impl RequestMetrics {
     /// Every API that was used, in the order of the keys.
     pub fn read<const N: usize>(&self, quantiles: [f64; N]) -> Vec<ApiRequests<N>> {
         let past = &mut *self.0.lock();
-        let now: Vec<Option<Sum>> = api::all().map(Sum::of).collect();
+        let now: Vec<Option<Sum>> = rows().map(|(_, places)| Sum::of(&places)).collect();
         let before = past
             .before_last
             .iter()
             .map(Option::as_ref)
             .chain(std::iter::repeat(None));
-        let summaries = api::all().zip(&now).zip(before);
-        let read = summaries.filter_map(|((api, sum), before)| Some(summarize(api, sum.as_ref()?, before, quantiles)));
+        let summaries = rows().zip(&now).zip(before);
+        let read =
+            summaries.filter_map(|(((name, _), sum), before)| Some(summarize(name, sum.as_ref()?, before, quantiles)));
         let read = read.collect();
         if past.noted.elapsed() >= WINDOW {
             past.noted = Instant::now();
@@ -276,10 +304,15 @@ impl RequestMetrics {
     }
 }
 
-fn summarize<const N: usize>(api: &Api, sum: &Sum, before: Option<&Sum>, quantiles: [f64; N]) -> ApiRequests<N> {
+fn summarize<const N: usize>(
+    name: &'static str,
+    sum: &Sum,
+    before: Option<&Sum>,
+    quantiles: [f64; N],
+) -> ApiRequests<N> {
     let by_version = (0..).zip(sum.by_version).filter(|(_, count)| *count > 0);
     ApiRequests {
-        name: api.name,
+        name,
         count: sum.count,
         by_version: by_version.collect(),
         measures: Measure::ALL.map(|measure| {
@@ -323,6 +356,7 @@ mod tests {
         let record = move || {
             let request = Executed {
                 api,
+                by_follower: false,
                 version: 0,
                 body_bytes: 100,
                 received,

@@ -1,0 +1,133 @@
+//! What `/metrics` tells is true. Apache Kafka speaks no Prometheus.
+use std::fs;
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::{BrokerId, FetchRequest, MetadataRequest};
+use ottla_compat_tests::metrics::{sample, scrape};
+use ottla_compat_tests::node::{Node, free_ports};
+use ottla_compat_tests::records::Batch;
+use ottla_compat_tests::requests::{at, create_topic, fetch, metadata};
+use ottla_compat_tests::scenario::wait_for;
+use ottla_compat_tests::transcript::now_ms;
+
+use crate::{connect, make_topic, produce, start};
+
+const VERSION: i16 = 9;
+const PHASES: [&str; 5] = ["requestqueue", "local", "remote", "responsequeue", "responsesend"];
+
+/// A node, and the port of its metrics.
+fn start_scraped() -> (Node, u16) {
+    let [http] = free_ports();
+    (start(&[&format!("ottla.http.listener=127.0.0.1:{http}")]), http)
+}
+
+/// One of `kafka_network_requestmetrics_*`; 0 while there is none.
+fn value(text: &str, name: &str, request: &str) -> f64 {
+    let name = format!("kafka_network_requestmetrics_{name}{{request=\"{request}\"}}");
+    sample(text, &name).unwrap_or_default()
+}
+
+/// Apache Kafka does not run a request before the one before it is answered.
+#[test]
+fn waiting_is_told_from_working() {
+    let (node, http) = start_scraped();
+    let topic = create_topic(&mut connect(&node), "t", 1, &[]);
+    let wait_ms = 1000;
+    let mut connection = connect(&node);
+    let poll = fetch(VERSION, &topic, vec![at(0, 0)]).with_max_wait_ms(wait_ms);
+    connection.send(VERSION, &poll).unwrap();
+    connection.send(VERSION, &metadata(&["t"])).unwrap();
+    connection.receive::<FetchRequest>(VERSION).unwrap();
+    connection.receive::<MetadataRequest>(VERSION).unwrap();
+
+    // Counted once the kernel has the answer: maybe after the client has it.
+    let wait_ms = f64::from(wait_ms);
+    let is_counted = |text: &String| {
+        // Metadata was done at once, but answers go out in the order of the requests.
+        let queued_ms = value(text, "responsequeuetimems_sum", "Metadata");
+        value(text, "totaltimems_count", "Fetch") == 1.0 && queued_ms > wait_ms / 2.0
+    };
+    let text = wait_for(|| Some(scrape(http)).filter(is_counted), || scrape(http));
+    let of_fetch = |phase: &str| value(&text, &format!("{phase}timems_sum"), "Fetch");
+    assert!(of_fetch("remote") >= wait_ms, "{text}");
+    let sum: f64 = PHASES.into_iter().map(of_fetch).sum();
+    assert!((sum - of_fetch("total")).abs() < 0.01, "{sum} {text}");
+    assert!(value(&text, "requestbytes_sum", "Fetch") > 0.0, "{text}");
+}
+
+/// As Apache Kafka tells them, besides the number of both.
+#[test]
+fn fetches_of_followers_are_told_from_those_of_consumers() {
+    let (node, http) = start_scraped();
+    let mut connection = connect(&node);
+    let topic = create_topic(&mut connection, "t", 1, &[]);
+    for replica in [-1, 7, 7] {
+        let request = fetch(VERSION, &topic, vec![at(0, 0)]).with_replica_id(BrokerId(replica));
+        connection.call(VERSION, &request).unwrap();
+    }
+    let counts = |text: &str| {
+        let names = ["Fetch", "FetchConsumer", "FetchFollower"];
+        names.map(|name| value(text, "totaltimems_count", name))
+    };
+    wait_for(
+        || (counts(&scrape(http)) == [3.0, 1.0, 2.0]).then_some(()),
+        || format!("{:?}", counts(&scrape(http))),
+    );
+}
+
+/// `ottla.request.memory.bytes` is Ottla's own.
+#[test]
+fn memory_that_a_request_holds_is_told() {
+    let (node, http) = start_scraped();
+    let used = || {
+        sample(
+            &scrape(http),
+            "ottla_network_request_memory_used_bytes{listeners=\"broker\"}",
+        )
+        .unwrap()
+    };
+    assert_eq!(used(), 0.0);
+    // Half of a produce.
+    let half_bytes = 100_000;
+    let mut half = BytesMut::new();
+    half.put_i32(2 * half_bytes);
+    half.resize(half_bytes as usize, 0);
+    let mut connection = connect(&node);
+    connection.send_bytes(&half).unwrap();
+    wait_for(|| (used() >= 50_000.0).then_some(()), || format!("{} used", used()));
+    drop(connection);
+    wait_for(|| (used() == 0.0).then_some(()), || format!("{} used", used()));
+}
+
+/// What is behind the recovery point is looked at after a kill, and not after a stop.
+#[test]
+fn what_a_recovery_looks_at_is_told() {
+    let (mut node, http) = start_scraped();
+    let mut connection = connect(&node);
+    make_topic(&mut connection);
+    for _ in 0..10 {
+        assert_eq!(produce(&mut connection, &Batch::of(now_ms(), &["x", "y"])), 0);
+    }
+    let log_dir = node.log_dirs().remove(0);
+    let size_bytes = fs::metadata(log_dir.join("t-0/00000000000000000000.log"))
+        .unwrap()
+        .len() as f64;
+    let told = || {
+        let text = scrape(http);
+        let of = |name: &str| sample(&text, &format!("{name}{{directory=\"{}\"}}", log_dir.display())).unwrap();
+        (
+            of("ottla_storage_recovery_scanned_bytes_total"),
+            of("ottla_storage_recovery_seconds"),
+        )
+    };
+    node.kill();
+    node.launch();
+    let (scanned_bytes, seconds) = told();
+    assert!(
+        scanned_bytes >= size_bytes && seconds > 0.0,
+        "{scanned_bytes} {seconds}"
+    );
+    node.stop();
+    node.launch();
+    assert!(told().0 < scanned_bytes, "{:?}", told());
+}
