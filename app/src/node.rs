@@ -18,7 +18,6 @@ use ottla_domain::ports::outbound::{Entropy, LogStore, StorageError};
 use ottla_observability::health::Health;
 use ottla_raft::{RaftHandle, Stopped};
 use ottla_storage::{Log, Store, StoreConfig};
-use ottla_wire::RequestMetrics;
 use ottla_wire::server::{BindError, Bound, ConnectionQuota, Listener, ListenerKind, Serving, SocketOptions};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,7 +35,7 @@ use crate::config::listeners::Endpoint;
 use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
 use crate::limits::{self, connection_limits, request_limits};
 use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
-use crate::metrics::{Quorum, Runtimes, Sources};
+use crate::metrics::{Quorum, Requests, Runtimes, Sources};
 use crate::producer_ids::ProducerIds;
 use crate::services::Services;
 use crate::{controller, format, observe, quorum};
@@ -424,7 +423,7 @@ impl Node {
                 leader: services.leader.clone(),
                 quorum: Quorum::new(quorum.handle.clone()),
                 of_partitions: config.effective().flag("ottla.metrics.partitions"),
-                requests: RequestMetrics::start(),
+                requests: Requests::record(),
                 broker_quota: Arc::clone(&quota),
                 controller_quota: Arc::clone(&controller_quota),
                 runtimes: Runtimes::new(data.handle().clone(), Handle::current()),

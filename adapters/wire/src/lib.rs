@@ -19,5 +19,5 @@ pub mod server;
 
 pub use api::markdown_table;
 pub use budget::RequestMemory;
-pub use metrics::requests::{ApiRequests, Measure, RequestMetrics, Summary};
+pub use metrics::requests::{ApiRequests, Measure, RequestTotals, Summary, record_requests};
 pub use node::Node;

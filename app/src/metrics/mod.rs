@@ -13,13 +13,12 @@ use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::records::PartitionRecord;
 use ottla_domain::ports::outbound::Clock;
-use ottla_observability::metrics::{Exposition, Kind, QUANTILES, Samples};
+use ottla_observability::metrics::{Exposition, Kind, Samples};
 use ottla_storage::Store;
-use ottla_wire::RequestMetrics;
 use ottla_wire::server::ConnectionQuota;
 use tokio::sync::watch;
 
-pub use self::network::Runtimes;
+pub use self::network::{Requests, Runtimes};
 pub use self::quorum::Quorum;
 use crate::broker::{Broker, Count, ReplicaFacts, Totals};
 use crate::clock::SystemClock;
@@ -45,7 +44,7 @@ pub struct Sources {
     /// `ottla.metrics.partitions`.
     pub of_partitions: bool,
     /// What listeners record.
-    pub requests: RequestMetrics,
+    pub requests: Requests,
     /// The connections of clients and brokers.
     pub broker_quota: Arc<ConnectionQuota>,
     /// The connections to the controller.
@@ -58,7 +57,7 @@ impl Sources {
     /// Writes all samples.
     pub fn collect(&self, out: &mut Exposition) {
         let image = self.broker.image();
-        network::requests(out, &self.requests.read(QUANTILES));
+        self.requests.collect(out);
         network::memory(out, &self.broker_quota, &self.controller_quota);
         self.runtimes.collect(out);
         storage::indexes(out, &self.store.index_facts());

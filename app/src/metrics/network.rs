@@ -1,16 +1,35 @@
 //! Requests, the memory that they take, and the threads that serve them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_observability::metrics::{Exposition, Kind, QUANTILES};
 use ottla_wire::server::ConnectionQuota;
-use ottla_wire::{ApiRequests, Measure, RequestMemory};
+use ottla_wire::{ApiRequests, Measure, RequestMemory, RequestTotals, record_requests};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::gauge;
 use super::recent::Recent;
 
-pub(super) fn requests(out: &mut Exposition, all: &[ApiRequests<{ QUANTILES.len() }>]) {
+/// What listeners record of requests.
+pub struct Requests(Recent<Arc<RequestTotals>>);
+
+impl Requests {
+    /// Has them begin.
+    pub fn record() -> Self {
+        record_requests();
+        Requests(Recent::new(Arc::new(RequestTotals::now())))
+    }
+
+    /// Writes Kafka's `RequestMetrics`.
+    pub(super) fn collect(&self, out: &mut Exposition) {
+        let now = Arc::new(RequestTotals::now());
+        let (earlier, _) = self.0.exchange(Arc::clone(&now));
+        requests(out, &now.since(&earlier, QUANTILES));
+    }
+}
+
+fn requests(out: &mut Exposition, all: &[ApiRequests<{ QUANTILES.len() }>]) {
     let name = "kafka_network_requestmetrics_requests_total";
     let mut samples = out.metric(name, Kind::Counter, "Requests that were answered.");
     for api in all {

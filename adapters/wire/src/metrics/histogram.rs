@@ -51,7 +51,6 @@ impl Histogram {
 }
 
 /// What histograms held at one moment.
-#[derive(Clone)]
 pub(super) struct Totals {
     pub(super) sum: u64,
     buckets: Box<[u32; BUCKETS]>,

@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -18,8 +18,6 @@ const KEYS_MAX: usize = 96;
 /// Fetches of followers, which Kafka tells from those of consumers.
 const FOLLOWER_FETCHES: usize = KEYS_MAX;
 const PLACES: usize = KEYS_MAX + 1;
-/// Quantiles are of at least that long, as between two scrapes at most.
-const WINDOW: Duration = Duration::from_secs(30);
 
 /// Nothing is recorded, and no clock read for it, until somebody wants to know.
 static IS_ON: AtomicBool = AtomicBool::new(false);
@@ -192,7 +190,6 @@ impl OfApi {
 }
 
 /// The requests of one API, as all threads saw them.
-#[derive(Clone)]
 struct Sum {
     count: u64,
     by_version: [u64; VERSIONS_MAX],
@@ -222,6 +219,25 @@ impl Sum {
             }
         }
         sum
+    }
+
+    fn since<const N: usize>(&self, earlier: Option<&Sum>, name: &'static str, quantiles: [f64; N]) -> ApiRequests<N> {
+        let by_version = (0..).zip(self.by_version).filter(|(_, count)| *count > 0);
+        let summary = |measure: Measure| {
+            let earlier = earlier.and_then(|earlier| earlier.measures.get(measure as usize));
+            let now = self.measures.get(measure as usize);
+            let of_recent = now.map_or([0.0; N], |now| now.quantiles(earlier, quantiles));
+            Summary {
+                sum: now.map_or(0.0, |now| now.sum as f64 / measure.unit()),
+                quantiles: of_recent.map(|value| value / measure.unit()),
+            }
+        };
+        ApiRequests {
+            name,
+            count: self.count,
+            by_version: by_version.collect(),
+            measures: Measure::ALL.map(summary),
+        }
     }
 }
 
@@ -258,78 +274,38 @@ pub struct ApiRequests<const N: usize> {
 pub struct Summary<const N: usize> {
     /// Of all requests.
     pub sum: f64,
-    /// Of the last half minute, or the time between two scrapes where that is longer; 0 when there were no requests.
+    /// Of the requests since an earlier moment; 0 when there were none.
     pub quantiles: [f64; N],
 }
 
-/// What all listeners record of requests from when this exists.
-pub struct RequestMetrics(Mutex<Past>);
-
-/// What quantiles are relative to.
-struct Past {
-    noted: Instant,
-    last: Vec<Option<Sum>>,
-    before_last: Vec<Option<Sum>>,
+/// Has all listeners record requests from now on.
+pub fn record_requests() {
+    IS_ON.store(true, Ordering::Relaxed);
 }
 
-impl RequestMetrics {
-    /// Starts to record.
-    pub fn start() -> Self {
-        IS_ON.store(true, Ordering::Relaxed);
-        RequestMetrics(Mutex::new(Past {
-            noted: Instant::now(),
-            last: Vec::new(),
-            before_last: Vec::new(),
-        }))
+/// All that was recorded up to a moment.
+pub struct RequestTotals(Vec<Option<Sum>>);
+
+impl RequestTotals {
+    /// Up to now.
+    pub fn now() -> Self {
+        RequestTotals(rows().map(|(_, places)| Sum::of(&places)).collect())
     }
 
-    /// Every API that was used, in the order of the keys.
-    pub fn read<const N: usize>(&self, quantiles: [f64; N]) -> Vec<ApiRequests<N>> {
-        let past = &mut *self.0.lock();
-        let now: Vec<Option<Sum>> = rows().map(|(_, places)| Sum::of(&places)).collect();
-        let before = past
-            .before_last
-            .iter()
-            .map(Option::as_ref)
-            .chain(std::iter::repeat(None));
-        let summaries = rows().zip(&now).zip(before);
-        let read =
-            summaries.filter_map(|(((name, _), sum), before)| Some(summarize(name, sum.as_ref()?, before, quantiles)));
-        let read = read.collect();
-        if past.noted.elapsed() >= WINDOW {
-            past.noted = Instant::now();
-            past.before_last = std::mem::replace(&mut past.last, now);
-        }
-        read
-    }
-}
-
-fn summarize<const N: usize>(
-    name: &'static str,
-    sum: &Sum,
-    before: Option<&Sum>,
-    quantiles: [f64; N],
-) -> ApiRequests<N> {
-    let by_version = (0..).zip(sum.by_version).filter(|(_, count)| *count > 0);
-    ApiRequests {
-        name,
-        count: sum.count,
-        by_version: by_version.collect(),
-        measures: Measure::ALL.map(|measure| {
-            let before = before.and_then(|before| before.measures.get(measure as usize));
-            let now = sum.measures.get(measure as usize);
-            Summary {
-                sum: now.map_or(0.0, |now| now.sum as f64 / measure.unit()),
-                quantiles: now.map_or([0.0; N], |now| {
-                    now.quantiles(before, quantiles).map(|value| value / measure.unit())
-                }),
-            }
-        }),
+    /// Every API that was used, in the order of the keys, with quantiles of what came after `earlier`.
+    pub fn since<const N: usize>(&self, earlier: &RequestTotals, quantiles: [f64; N]) -> Vec<ApiRequests<N>> {
+        let sums = self.0.iter().zip(&earlier.0);
+        let summarize = |((name, _), (sum, earlier)): (_, (&Option<Sum>, &Option<Sum>))| {
+            Some(sum.as_ref()?.since(earlier.as_ref(), name, quantiles))
+        };
+        rows().zip(sums).filter_map(summarize).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -348,7 +324,8 @@ mod tests {
 
     #[test]
     fn what_threads_saw_is_added_up() {
-        let metrics = RequestMetrics::start();
+        record_requests();
+        let before = RequestTotals::now();
         // No other test has connections that ask for this.
         let api = api::all().find(|api| api.name == "UnregisterBroker").unwrap();
         let received = now().unwrap();
@@ -369,7 +346,7 @@ mod tests {
         };
         let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(record)).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        let read = metrics.read([0.99]);
+        let read = RequestTotals::now().since(&before, [0.99]);
         let read = read.iter().find(|read| read.name == api.name).unwrap();
         assert_eq!((read.count, &read.by_version), (6, &vec![(0, 6)]));
         let sums = read.measures.map(|summary| summary.sum);
