@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::config::NodeConfig;
 use crate::config::node::HttpListener;
+use crate::metrics::describe;
 
 /// Who logs.
 const CRATES: [&str; 5] = [
@@ -69,6 +70,7 @@ pub fn start(config: &NodeConfig) -> Result<Observability, ObserveError> {
     let (mut metrics, mut http_address) = (None, None);
     if let Some(listener) = &config.http_listener {
         let installed = metrics.insert(Metrics::install()?);
+        describe();
         let server = bind(listener, installed, &health)?;
         http_address = server.local_address().ok();
         tokio::spawn(async {

@@ -239,6 +239,13 @@ fn stock_dashboards_find_what_they_ask_for() {
     let is_missing = |name: &&str| !text.contains(&format!("\n{name} ")) && !text.contains(&format!("\n{name}{{"));
     let missing: Vec<_> = STOCK.into_iter().filter(is_missing).collect();
     assert!(missing.is_empty(), "{missing:#?}");
+    let types = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let silent: Vec<_> = types
+        .filter(|name| !text.contains(&format!("# HELP {name} ")))
+        .collect();
+    assert!(silent.is_empty(), "they do not say what they are: {silent:#?}");
 }
 
 /// The rules are well-formed, and each alert fires when it should and only then.

@@ -1,5 +1,6 @@
 //! What is read at a scrape, under the names that Kafka's JMX exporter rules (Strimzi's) and kafka-exporter give.
 
+mod counted;
 mod network;
 mod quorum;
 mod recent;
@@ -18,6 +19,7 @@ use ottla_storage::Store;
 use ottla_wire::server::ConnectionQuota;
 use tokio::sync::watch;
 
+pub use self::counted::describe;
 pub use self::network::{Requests, Runtimes};
 pub use self::quorum::Quorum;
 use crate::broker::{Broker, Count, ReplicaFacts, Totals};
