@@ -64,8 +64,8 @@ pub fn machine() -> String {
         .unwrap_or_default();
     let load = read("/proc/loadavg");
     format!(
-        "{model}, {} cores, {:.0} GiB of memory, Linux {}, data on {}; brokers and clients share it; load average before \
-         the start {}.",
+        "{model}, {} cores, {:.0} GiB of memory, Linux {}, data on {}; brokers and clients share it; load average \
+         before the start {}.",
         cores(),
         memory / f64::from(1 << 20),
         read("/proc/sys/kernel/osrelease").trim(),

@@ -48,14 +48,16 @@ pub fn svg(sessions: &[Session]) -> String {
     let bottom = y + 4.0;
     let height = bottom + 12.0;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n<style>{STYLE}</style>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n\
+         <style>{STYLE}</style>\n\
          <text x=\"{LEFT}\" y=\"16\">times better than Apache Kafka 4.3.1 (log scale; ┃ is the goal)</text>\n"
     );
     for tick in [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0] {
         let (x, class) = (place(tick), if tick == 1.0 { "one" } else { "axis" });
         let _ = writeln!(
             out,
-            "<path class=\"{class}\" d=\"M{x:.1} {:.0}V{bottom:.0}\"/><text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{tick}×</text>",
+            "<path class=\"{class}\" d=\"M{x:.1} {:.0}V{bottom:.0}\"/>\
+             <text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{tick}×</text>",
             TOP - 8.0,
             TOP - 14.0,
         );
@@ -68,8 +70,10 @@ fn bar(out: &mut String, y: f64, label: &str, class: &str, better: f64, goal: f6
     let (x, width) = (from.min(to), (to - from).abs());
     let _ = writeln!(
         out,
-        "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{label}</text><rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.0}\" \
-         width=\"{width:.1}\" height=\"16\"/><path class=\"goal\" d=\"M{goal:.1} {:.0}V{:.0}\"/><text x=\"{:.1}\" y=\"{:.0}\">{better:.1}×</text>",
+        "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{label}</text>\
+         <rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"16\"/>\
+         <path class=\"goal\" d=\"M{goal:.1} {:.0}V{:.0}\"/>\
+         <text x=\"{:.1}\" y=\"{:.0}\">{better:.1}×</text>",
         LEFT - 8.0,
         y + 12.0,
         y - 2.0,

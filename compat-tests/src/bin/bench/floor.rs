@@ -1,4 +1,4 @@
-//! What the machine takes for the bytes alone, without a broker: the CPU time of one thread that does only what must be.
+//! What the machine takes for the bytes alone, without a broker: CPU time of one thread that does only what must be.
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

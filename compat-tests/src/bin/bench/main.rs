@@ -1,6 +1,6 @@
 //! Ottla beside Apache Kafka on this machine: `./dev bench [--rounds N] [--no-save] [WORKLOAD ...]`.
 //!
-//! [`workloads::ALL`] says what is measured, how, and what Ottla should reach. Every load is bounded in time and in bytes.
+//! [`workloads::ALL`] says what is measured, how, and what Ottla should reach. Loads are bounded in time and in bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Fails loudly.
 
 mod chart;

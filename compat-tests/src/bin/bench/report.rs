@@ -17,9 +17,10 @@ const BEGIN: &str = "<!-- bench -->\n";
 const END: &str = "<!-- /bench -->";
 
 const INTRODUCTION: &str = "\
-Both brokers on the same machine, in the same run, with the same clients; medians of all runs. Each is broker and controller \
-in one and has its defaults, but for addresses, directories, replication factors of 1 for internal topics, and what a \
-row names; Apache Kafka is formatted without the features that Ottla does not serve yet, and its JVM has the flags of its own scripts.";
+Both brokers on the same machine, in the same run, with the same clients; medians of all runs. Each is broker and \
+controller in one and has its defaults, but for addresses, directories, replication factors of 1 for internal topics, \
+and what a row names; Apache Kafka is formatted without the features that Ottla does not serve yet, and its JVM has \
+the flags of its own scripts.";
 
 /// All results of a run.
 pub struct Report {

@@ -113,8 +113,8 @@ impl Session {
         create_topic(&mut connection, name, partitions, configs)
     }
 
-    /// Both brokers with a topic each, at the same time: they are loaded in turn, so that whatever else the machine does
-    /// hits both. The first round does not count: it warms the JVM up.
+    /// Both brokers with a topic each, at the same time: they are loaded in turn, so that whatever else the machine
+    /// does hits both. The first round does not count: it warms the JVM up.
     pub fn side_by_side(&mut self, partitions: i32, mut load: impl FnMut(&mut Self, Side, &Node, &Topic, bool)) {
         let nodes = Side::BOTH.map(|side| {
             let mut node = self.formatted(side);

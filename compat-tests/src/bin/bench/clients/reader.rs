@@ -15,8 +15,8 @@ const VERSION: i16 = 11;
 /// `max.partition.fetch.bytes` of stock consumers.
 const PARTITION_BYTES_MAX: i32 = 1 << 20;
 
-/// Index, error code, high watermark, last stable offset, log start, aborted transactions (none), preferred replica, and
-/// the size of the records.
+/// Index, error code, high watermark, last stable offset, log start, aborted transactions (none), preferred replica,
+/// size of the records.
 const PARTITION_BYTES: usize = 4 + 2 + 8 + 8 + 8 + 4 + 4 + 4;
 
 /// How long an answer may take.

@@ -35,8 +35,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "produce-1k",
         title: "Produce 1 KiB, batched, acks=all",
-        method: "librdkafka with its defaults and acks=all writes values of 1 KiB to 6 partitions. Floor: one thread that \
-                 receives as many bytes over loopback, takes their CRC32C and writes them to a file.",
+        method: "librdkafka with its defaults and acks=all writes values of 1 KiB to 6 partitions. Floor: one thread \
+                 that receives as many bytes over loopback, takes their CRC32C and writes them to a file.",
         disk_gb: 8,
         figures: &[Figure::lower(CPU_PER_GB).goal(0.35), Figure::higher(MB_PER_S)],
         run: |session| produce::run(session, 1024),
@@ -45,8 +45,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "produce-100",
         title: "Produce 100 B, batched, acks=all",
-        method: "librdkafka with its defaults and acks=all writes values of 100 B to 6 partitions; GB are of values. Floor \
-                 as above.",
+        method: "librdkafka with its defaults and acks=all writes values of 100 B to 6 partitions; GB are of values. \
+                 Floor as above.",
         disk_gb: 8,
         figures: &[Figure::lower(CPU_PER_GB).goal(0.35), Figure::higher(MB_PER_S)],
         run: |session| produce::run(session, 100),
@@ -55,8 +55,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "lz4",
         title: "Produce 1 KiB in lz4 batches",
-        method: "6 connections send lz4 batches of 64 values of 1 KiB, encoded once, to a partition each, 5 in flight, \
-                 acks=all; GB are of values. Both brokers look at the records in each batch.",
+        method: "6 connections send lz4 batches of 64 values of 1 KiB, encoded once, to a partition each, 5 in \
+                 flight, acks=all; GB are of values. Both brokers look at the records in each batch.",
         disk_gb: 8,
         figures: &[
             Figure::lower("broker CPU-s/GB of payload").goal(0.5),
@@ -68,8 +68,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "single",
         title: "One 100 B record a request, acks=all",
-        method: "4 connections send requests that are encoded once to a partition each, 64 in flight; of the answers, \
-                 correlation id and error code are looked at.",
+        method: "4 connections send requests that are encoded once to a partition each, 64 in flight; of the \
+                 answers, correlation id and error code are looked at.",
         figures: &[
             Figure::higher(REQUESTS_PER_S).goal(5.0),
             Figure::lower(CPU_PER_REQUEST).goal(0.2),
@@ -80,8 +80,9 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "fetch",
         title: "Fetch from page cache",
-        method: "2 consumers read 6 partitions of 64 KiB batches again and again, 1 MiB a partition and request, and have \
-                 the kernel throw the records away (MSG_TRUNC). Floor: one thread in sendfile, the same way of reading.",
+        method: "2 consumers read 6 partitions of 64 KiB batches again and again, 1 MiB a partition and request, and \
+                 have the kernel throw the records away (MSG_TRUNC). Floor: one thread in sendfile, the same way of \
+                 reading.",
         disk_gb: 4,
         figures: &[
             Figure::lower(CPU_PER_GB).goal(1.0).or_floor(1.1),
@@ -135,8 +136,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "start",
         title: "Start with empty data",
-        method: "From the start of the process on a formatted directory until Metadata lists the node, and until a topic is \
-                 created and one record is acknowledged.",
+        method: "From the start of the process on a formatted directory until Metadata lists the node, and until a \
+                 topic is created and one record is acknowledged.",
         figures: &[
             Figure::lower("ms to a record").goal(1.0 / 20.0),
             Figure::lower("ms to Metadata"),
@@ -159,8 +160,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "partitions",
         title: "2,000 partitions",
-        method: "One CreateTopics of 20 topics with 100 partitions each, until Metadata names a leader of all, and until all \
-                 answer ListOffsets; restarts until all are led and the last partition takes a record.",
+        method: "One CreateTopics of 20 topics with 100 partitions each, until Metadata names a leader of all, and \
+                 until all answer ListOffsets; restarts until all are led and the last partition takes a record.",
         figures: &[
             Figure::lower("ms to create until all are led").goal(0.25),
             Figure::lower("ms to create until all leaders serve").goal(0.25),
@@ -174,9 +175,9 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "recovery",
         title: "Restart after kill -9 with 8 GB in unflushed segments",
-        method: "10 connections fill a partition each with 1 MB batches below the size at which a segment is closed and \
-                 flushed; killed, and started again at once, until all partitions take a record. One broker after the other, so that \
-                 the data of one fits the page cache.",
+        method: "10 connections fill a partition each with 1 MB batches below the size at which a segment is closed \
+                 and flushed; killed, and started again at once, until all partitions take a record. One broker \
+                 after the other, so that the data of one fits the page cache.",
         disk_gb: 10,
         figures: &[
             Figure::lower("ms to all partitions").goal(0.5),
@@ -189,8 +190,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "fsync",
         title: "Every record on disk before it is acknowledged",
-        method: "64 connections, 16 partitions, one 100 B record a request, encoded once; 5 requests in flight as stock \
-                 producers have, or 1.",
+        method: "64 connections, 16 partitions, one 100 B record a request, encoded once; 5 requests in flight as \
+                 stock producers have, or 1.",
         settings: Settings {
             ottla: &["ottla.fsync=ack"],
             rival: &[],
@@ -206,7 +207,8 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "metrics",
         title: "Cost of the metrics",
-        method: "As one record a request, in 12 short runs each of Ottla with its defaults and of Ottla with metrics turned off.",
+        method: "As one record a request, in 12 short runs each of Ottla with its defaults and of Ottla with metrics \
+                 turned off.",
         settings: Settings {
             ottla: &[],
             rival: &["ottla.http.listener="],
@@ -222,5 +224,6 @@ pub const ALL: &[Workload] = &[
     },
 ];
 
-const LATENCY: &str = "One record of 100 B a request, acks=all, sent each millisecond whether answers come or not, over plain \
-                       sockets; one long-polling consumer. Measured from when the record was due, so that a stall counts for all that it delays.";
+const LATENCY: &str = "One record of 100 B a request, acks=all, sent each millisecond whether answers come or not, \
+                       over plain sockets; one long-polling consumer. Measured from when the record was due, so that \
+                       a stall counts for all that it delays.";
