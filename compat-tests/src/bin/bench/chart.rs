@@ -5,8 +5,8 @@ use crate::session::Session;
 use crate::verdict::{Verdict, ratio, verdict};
 use crate::workload::{Better, Rival};
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 400.0;
+const WIDTH: f64 = 880.0;
+const LEFT: f64 = 410.0;
 const RIGHT: f64 = 60.0;
 const TOP: f64 = 52.0;
 const ROW: f64 = 24.0;
@@ -17,7 +17,7 @@ const SMALLEST: f64 = 0.5;
 const LARGEST: f64 = 200.0;
 
 const STYLE: &str = "\
-text{font:12px system-ui,sans-serif;fill:#24292f}.axis{stroke:#d0d7de}.one{stroke:#57606a}.met{fill:#1a7f37}\
+text{font:11.5px system-ui,sans-serif;fill:#24292f}.axis{stroke:#d0d7de}.one{stroke:#57606a}.met{fill:#1a7f37}\
 .missed{fill:#bf8700}.goal{stroke:#24292f;stroke-width:2}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.axis{stroke:#30363d}.one{stroke:#8b949e}.met{fill:#3fb950}\
 .missed{fill:#d29922}.goal{stroke:#e6edf3}}";
@@ -68,12 +68,13 @@ pub fn svg(sessions: &[Session]) -> String {
 fn bar(out: &mut String, y: f64, label: &str, class: &str, better: f64, goal: f64) {
     let (from, to, goal) = (place(1.0), place(better), place(goal));
     let (x, width) = (from.min(to), (to - from).abs());
+    let digits = usize::from(better < 10.0);
     let _ = writeln!(
         out,
         "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{label}</text>\
          <rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"16\"/>\
          <path class=\"goal\" d=\"M{goal:.1} {:.0}V{:.0}\"/>\
-         <text x=\"{:.1}\" y=\"{:.0}\">{better:.1}×</text>",
+         <text x=\"{:.1}\" y=\"{:.0}\">{better:.digits$}×</text>",
         LEFT - 8.0,
         y + 12.0,
         y - 2.0,

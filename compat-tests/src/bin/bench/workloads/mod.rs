@@ -122,7 +122,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "latency-loaded",
-        title: "The same while 100 MB/s is produced to another topic",
+        title: "The same beside 100 MB/s to another topic",
         method: LATENCY,
         disk_gb: 12,
         figures: &[
@@ -174,7 +174,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "recovery",
-        title: "Restart after kill -9 with 8 GB in unflushed segments",
+        title: "Restart after kill -9, 8 GB unflushed",
         method: "10 connections fill a partition each with 1 MB batches below the size at which a segment is closed \
                  and flushed; killed, and started again at once, until all partitions take a record. One broker \
                  after the other, so that the data of one fits the page cache.",
@@ -189,7 +189,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "fsync",
-        title: "Every record on disk before it is acknowledged",
+        title: "Each record synced before it is acknowledged",
         method: "64 connections, 16 partitions, one 100 B record a request, encoded once; 5 requests in flight as \
                  stock producers have, or 1.",
         settings: Settings {
