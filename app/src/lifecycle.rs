@@ -66,8 +66,9 @@ impl BrokerState {
 pub struct LifecycleTimes {
     /// `broker.heartbeat.interval.ms`.
     pub heartbeat_interval_ms: u64,
-    /// `broker.session.timeout.ms`, within which an answer is awaited.
-    pub session_timeout_ms: i32,
+    /// How long an answer is awaited: half of `broker.session.timeout.ms`, so that a controller that only listens, because it
+    /// cannot commit, still hears from the broker within a session (KAFKA-14392).
+    pub answer_timeout_ms: i32,
     /// `initial.broker.registration.timeout.ms`.
     pub registration_timeout_ms: u64,
 }
@@ -89,7 +90,7 @@ pub async fn register<C: ControllerApi>(
     let deadline = Instant::now() + Duration::from_millis(times.registration_timeout_ms);
     let mut backoff = Backoff::new();
     loop {
-        match controller.submit(registration.clone(), times.session_timeout_ms).await {
+        match controller.submit(registration.clone(), times.answer_timeout_ms).await {
             Ok(epoch) => {
                 info!(%epoch, "registered with the controller");
                 return Ok(epoch);
@@ -148,7 +149,7 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
             cordoned_directories: Some(Vec::<DirectoryId>::new()),
         };
         let mut pause = interval;
-        match controller.submit(heartbeat, times.session_timeout_ms).await {
+        match controller.submit(heartbeat, times.answer_timeout_ms).await {
             Ok(reply) if reply.should_shut_down => {
                 state.send_replace(BrokerState::MayStop(epoch));
                 return;

@@ -278,7 +278,7 @@ fn lifecycle_times(config: &NodeConfig) -> LifecycleTimes {
     let ms = |name: &str| u64::try_from(config.number(name)).unwrap_or(0);
     LifecycleTimes {
         heartbeat_interval_ms: ms("broker.heartbeat.interval.ms"),
-        session_timeout_ms: i32::try_from(config.number("broker.session.timeout.ms")).unwrap_or(i32::MAX),
+        answer_timeout_ms: i32::try_from(config.number("broker.session.timeout.ms") / 2).unwrap_or(i32::MAX),
         registration_timeout_ms: ms("initial.broker.registration.timeout.ms"),
     }
 }
@@ -504,7 +504,7 @@ impl Node {
                 state_sender,
             ));
             let assigning = Arc::clone(&broker);
-            tokio::spawn(assigning.assign_directories(controller.clone(), state.clone(), times.session_timeout_ms));
+            tokio::spawn(assigning.assign_directories(controller.clone(), state.clone(), times.answer_timeout_ms));
             data.spawn(Arc::clone(&broker).maintain());
             let running = |state: &BrokerState| matches!(state, BrokerState::Running(_));
             let mut unfenced = state.clone();

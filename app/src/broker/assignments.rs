@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_domain::error::ErrorCode;
+use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{BrokerEpoch, BrokerId, DirectoryId, PartitionId, TopicId};
 use ottla_domain::metadata::controller::brokers::AssignReplicasToDirs;
 use ottla_domain::metadata::image::MetadataImage;
@@ -85,16 +85,27 @@ impl<S: LogStore> Broker<S> {
         timeout_ms: i32,
     ) {
         let mut pause = GATHERING;
+        let mut is_failing = false;
         loop {
             if self.assignments.count() == 0 {
                 self.assignments.changed.notified().await;
             }
             tokio::time::sleep(pause).await;
             let epoch = state.borrow().epoch();
-            pause = match self.send_assignments(&controller, epoch, timeout_ms).await {
-                Ok(()) => GATHERING,
-                Err(()) => (pause * 2).min(BACKOFF_MAX),
-            };
+            match self.send_assignments(&controller, epoch, timeout_ms).await {
+                Ok(()) => (pause, is_failing) = (GATHERING, false),
+                Err(error) => {
+                    pause = (pause * 2).min(BACKOFF_MAX);
+                    if error.code == ErrorCode::NotController {
+                        debug!(%error, "no controller for directory assignments");
+                    } else if is_failing {
+                        debug!(%error, "assigning replicas to directories failed again");
+                    } else {
+                        error!(%error, "assigning replicas to directories failed; trying again until it is answered");
+                        is_failing = true;
+                    }
+                }
+            }
         }
     }
 
@@ -103,7 +114,7 @@ impl<S: LogStore> Broker<S> {
         controller: &C,
         broker_epoch: BrokerEpoch,
         timeout_ms: i32,
-    ) -> Result<(), ()> {
+    ) -> Result<(), ApiError> {
         let assignments = self.assignments.take(self.id, &self.image());
         if assignments.is_empty() {
             return Ok(());
@@ -126,13 +137,8 @@ impl<S: LogStore> Broker<S> {
                 Ok(())
             }
             Err(error) => {
-                if error.code == ErrorCode::NotController {
-                    debug!(%error, "no controller for directory assignments");
-                } else {
-                    error!(count = assignments.len(), %error, "assigning replicas to directories failed; trying again");
-                }
                 self.assignments.put_back(assignments);
-                Err(())
+                Err(error)
             }
         }
     }
