@@ -1,6 +1,7 @@
 //! Requests of the wire protocol, as cases need them most often.
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -28,6 +29,36 @@ pub struct Topic {
 
 /// Creates a topic and waits until its partitions are led.
 pub fn create_topic(on: &mut Connection, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Topic {
+    let created = ask_to_create(on, name, partitions, configs);
+    assert_eq!(created.error_code, 0, "{created:?}");
+    let topic = Topic {
+        name: name.to_owned(),
+        id: created.topic_id,
+    };
+    wait_led(on, &topic, partitions);
+    topic
+}
+
+/// The same for one partition, where a client that asks for the metadata of the topic may come first: that creates it too.
+pub fn create_topic_if_missing(on: &mut Connection, name: &str) -> Topic {
+    let created = ask_to_create(on, name, 1, &[]);
+    assert!(matches!(created.error_code, 0 | 36), "{created:?}");
+    let id = wait_for(
+        || {
+            let known = on.call(12, &metadata(&[name])).unwrap().topics.remove(0);
+            (known.error_code == 0).then_some(known.topic_id)
+        },
+        || format!("{name} is not known"),
+    );
+    let topic = Topic {
+        name: name.to_owned(),
+        id,
+    };
+    wait_led(on, &topic, 1);
+    topic
+}
+
+fn ask_to_create(on: &mut Connection, name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopicResult {
     let configs = configs.iter().map(|(name, value)| {
         CreatableTopicConfig::default()
             .with_name(text(name))
@@ -41,14 +72,7 @@ pub fn create_topic(on: &mut Connection, name: &str, partitions: i32, configs: &
     let request = CreateTopicsRequest::default()
         .with_topics(vec![topic])
         .with_timeout_ms(10_000);
-    let created = on.call(7, &request).unwrap().topics.remove(0);
-    assert_eq!(created.error_code, 0, "{created:?}");
-    let topic = Topic {
-        name: name.to_owned(),
-        id: created.topic_id,
-    };
-    wait_led(on, &topic, partitions);
-    topic
+    on.call(7, &request).unwrap().topics.remove(0)
 }
 
 /// Waits until all of a topic's partitions are led.

@@ -5,7 +5,9 @@ use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, D
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{DeleteRecordsRequest, DescribeConfigsRequest};
 use ottla_compat_tests::records::Codec;
-use ottla_compat_tests::requests::{Topic, delete_topic, list_offsets, text, topic_name, wait_gone, wait_led};
+use ottla_compat_tests::requests::{
+    Topic, create_topic_if_missing, delete_topic, list_offsets, text, topic_name, wait_gone, wait_led,
+};
 use ottla_compat_tests::scenario::wait_for;
 use ottla_compat_tests::transcript::now_ms;
 use serde_json::json;
@@ -510,7 +512,7 @@ fn made_anew(b: &mut Bench) -> Checked {
     let mut connection = b.connect();
     delete_topic(&mut connection, &topic);
     wait_gone(&mut connection, &topic);
-    let topic = b.create("", 1, &[]);
+    let topic = create_topic_if_missing(&mut connection, &topic.name);
     b.produce(&topic, 0, BATCH, &Record::texts(3))?;
     b.read_back(&topic, 0)
 }
