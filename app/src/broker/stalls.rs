@@ -4,11 +4,12 @@
 //! caches are full, or that went away for a while, holds whoever writes to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::block_in_place;
 use tokio::time::MissedTickBehavior;
 
@@ -18,12 +19,16 @@ use super::Tools;
 const WORKER_PATIENCE: Duration = Duration::from_micros(500);
 /// For so long a write that stalls may hold up others.
 const AWAKE_INTERVAL: Duration = Duration::from_millis(20);
+/// After so many intervals in which no write was seen, nobody looks until the next one begins.
+const QUIET_INTERVALS: usize = 5;
 
 /// Writes under way on workers: one worker at least is never in any.
 #[derive(Debug)]
 pub struct InlineWrites {
     count: AtomicUsize,
     max: usize,
+    is_watched: AtomicBool,
+    begun: Notify,
 }
 
 impl InlineWrites {
@@ -32,28 +37,48 @@ impl InlineWrites {
         InlineWrites {
             count: AtomicUsize::new(0),
             max: workers.saturating_sub(1),
+            is_watched: AtomicBool::new(false),
+            begun: Notify::const_new(),
         }
     }
 
     /// Writes here; where too many workers do already, the work of this one goes to another thread meanwhile.
     pub(super) fn run<T>(&self, write: impl FnOnce() -> T) -> T {
-        let is_crowded = self.count.fetch_add(1, Ordering::Relaxed) >= self.max;
+        // In this order, and the other way round where the watch ends: one of both sees the other.
+        let is_crowded = self.count.fetch_add(1, Ordering::SeqCst) >= self.max;
+        if !self.is_watched.load(Ordering::SeqCst) && !self.is_watched.swap(true, Ordering::SeqCst) {
+            self.begun.notify_one();
+        }
         let written = if is_crowded { block_in_place(write) } else { write() };
         self.count.fetch_sub(1, Ordering::Relaxed);
         written
     }
+
+    /// Ends the watch; false when a write has begun meanwhile whose thread counts on it.
+    fn stop_watching(&self) -> bool {
+        self.is_watched.store(false, Ordering::SeqCst);
+        self.count.load(Ordering::SeqCst) == 0 || self.is_watched.swap(true, Ordering::SeqCst)
+    }
 }
 
-/// Wakes a worker now and then while a write is under way: the one that writes may be the one that looked for what comes
+/// Wakes a worker now and then while writes are under way: the one that writes may be the one that looked for what comes
 /// from the network, and the others sleep until it tells them of work. Runs until the task is dropped; outside of the
 /// runtime of these workers.
 pub async fn keep_awake(tools: Arc<Tools>, workers: Handle) {
+    let writes = &tools.inline_writes;
     let mut interval = tokio::time::interval(AWAKE_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
-        if tools.inline_writes.count.load(Ordering::Relaxed) > 0 {
-            workers.spawn(std::future::ready(()));
+        writes.begun.notified().await;
+        let mut quiet_intervals = 0;
+        while quiet_intervals < QUIET_INTERVALS || !writes.stop_watching() {
+            interval.tick().await;
+            if writes.count.load(Ordering::SeqCst) > 0 {
+                workers.spawn(std::future::ready(()));
+                quiet_intervals = 0;
+            } else {
+                quiet_intervals += 1;
+            }
         }
     }
 }
