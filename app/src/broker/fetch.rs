@@ -9,7 +9,7 @@ use ottla_domain::fetch::sessions::{Asked, FetchContext};
 use ottla_domain::ids::BrokerId;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::topics::TopicImage;
-use ottla_domain::ports::inbound::{Fetch, FetchApi, FetchReply, Fetched, TopicRef, Waiting};
+use ottla_domain::ports::inbound::{Fetch, FetchApi, FetchPartition, FetchReply, Fetched, TopicRef, Waiting};
 use ottla_domain::ports::outbound::{Clock, Entropy, LogStore, PartitionLog};
 use tokio::time::Instant;
 
@@ -24,6 +24,22 @@ use crate::services::Services;
 struct Wanted<L: PartitionLog> {
     asked: Asked,
     source: Result<Arc<Partition<L>>, ErrorCode>,
+}
+
+/// What is to be done for a partition of a request.
+enum Step<L: PartitionLog> {
+    Read(Arc<Partition<L>>, FetchPartition),
+    Failed(Box<Fetched<L::Region>>),
+}
+
+impl<L: PartitionLog> Step<L> {
+    /// True when no disk has to be waited for.
+    fn is_quick(&self) -> bool {
+        match self {
+            Step::Read(partition, request) => partition.is_resident(request.fetch_offset),
+            Step::Failed(_) => true,
+        }
+    }
 }
 
 /// A fetch under way.
@@ -117,41 +133,31 @@ fn asked_topic<'a>(image: &'a MetadataImage, asked: &Asked) -> Result<&'a TopicI
 }
 
 impl<S: LogStore> Run<S> {
-    /// Reads every partition, each limited by what the ones before it left of `max_bytes`; the first batch of all is
-    /// returned even if it is larger than every limit, so that a reader always gets on (KIP-74).
+    /// Reads every partition; on another thread if any of it may wait for a disk.
     async fn read(&self) -> Vec<Fetched<RegionOf<S>>> {
-        let mut left_bytes = self.max_bytes;
-        let mut at_least_one = true;
-        let mut all = Vec::with_capacity(self.wanted.len());
-        for wanted in &self.wanted {
-            let fetched = match &wanted.source {
-                Err(error) => {
-                    let mut failed = Fetched::failed(wanted.asked.request.partition, *error);
-                    if *error == ErrorCode::NotLeaderOrFollower {
-                        failed.current_leader =
-                            known_leader(&self.broker.image.load(), &wanted.asked.topic, failed.partition);
-                    }
-                    failed
-                }
-                Ok(partition) => {
-                    let request = wanted.asked.request;
-                    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(left_bytes);
-                    let (reader, partition) = (self.reader, Arc::clone(partition));
-                    if partition.is_resident(request.fetch_offset) {
-                        partition.read(&request, reader, max_bytes, at_least_one)
-                    } else {
-                        let read = move || partition.read(&request, reader, max_bytes, at_least_one);
-                        let failed = |_| Fetched::failed(request.partition, ErrorCode::UnknownServerError);
-                        tokio::task::spawn_blocking(read).await.unwrap_or_else(failed)
-                    }
-                }
-            };
-            let size_bytes = size_of(&fetched);
-            at_least_one &= size_bytes == 0;
-            left_bytes = left_bytes.saturating_sub(size_bytes);
-            all.push(fetched);
+        let steps: Vec<_> = self.wanted.iter().map(|wanted| self.step(wanted)).collect();
+        let (reader, max_bytes) = (self.reader, self.max_bytes);
+        if steps.iter().all(Step::is_quick) {
+            return read(steps, reader, max_bytes);
         }
-        all
+        let task = tokio::task::spawn_blocking(move || read(steps, reader, max_bytes));
+        let failed =
+            |wanted: &Wanted<_>| Fetched::failed(wanted.asked.request.partition, ErrorCode::UnknownServerError);
+        task.await.unwrap_or_else(|_| self.wanted.iter().map(failed).collect())
+    }
+
+    fn step(&self, wanted: &Wanted<S::Log>) -> Step<S::Log> {
+        match &wanted.source {
+            Ok(partition) => Step::Read(Arc::clone(partition), wanted.asked.request),
+            Err(error) => {
+                let mut failed = Fetched::failed(wanted.asked.request.partition, *error);
+                if *error == ErrorCode::NotLeaderOrFollower {
+                    failed.current_leader =
+                        known_leader(&self.broker.image.load(), &wanted.asked.topic, failed.partition);
+                }
+                Step::Failed(Box::new(failed))
+            }
+        }
     }
 
     /// True when the answer need not wait. Topics that the cluster does not know do not hurry the others' wait, as in
@@ -257,6 +263,25 @@ impl<S: LogStore> Run<S> {
             },
         }
     }
+}
+
+/// Reads partition after partition, each limited by what the ones before it left of `max_bytes`; the first batch of all is
+/// returned even if it is larger than every limit, so that a reader always gets on (KIP-74).
+fn read<L: PartitionLog>(steps: Vec<Step<L>>, reader: Reader, max_bytes: usize) -> Vec<Fetched<L::Region>> {
+    let mut left_bytes = max_bytes;
+    let mut at_least_one = true;
+    let read = |step| match step {
+        Step::Failed(failed) => *failed,
+        Step::Read(partition, request) => {
+            let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(left_bytes);
+            let fetched = partition.read(&request, reader, max_bytes, at_least_one);
+            let size_bytes = size_of(&fetched);
+            at_least_one &= size_bytes == 0;
+            left_bytes = left_bytes.saturating_sub(size_bytes);
+            fetched
+        }
+    };
+    steps.into_iter().map(read).collect()
 }
 
 fn size_of<R>(fetched: &Fetched<R>) -> usize {

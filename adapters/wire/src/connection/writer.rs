@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -19,7 +20,7 @@ const SLICES_MAX: usize = 32;
 /// How much is copied out of files before it is sent: what is free for a connection.
 const COPIED_BYTES_MAX: usize = FREE_BYTES;
 /// How much of a file is probed and sent at a time.
-const WINDOW_BYTES: u64 = 256 * 1024;
+const WINDOW_BYTES: u64 = 1024 * 1024;
 /// How much of a cold file is asked for at a time.
 const READ_AHEAD_BYTES: u64 = 1024 * 1024;
 /// Pages this far apart stand for those between them: Linux reads ahead 128 KiB by default.
@@ -148,6 +149,7 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
     size_bytes: u64,
 ) -> io::Result<()> {
     let end = position.saturating_add(size_bytes);
+    let mut is_full = false;
     while position < end {
         let window_end = end.min(position.saturating_add(WINDOW_BYTES));
         if !is_cached(region.as_fd(), position, window_end)? {
@@ -160,6 +162,10 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
             let size = usize::try_from(window_end - position).unwrap_or(usize::MAX);
             let sent = stream
                 .async_io(Interest::WRITABLE, || {
+                    // A `sendfile` that finds no room costs more than to ask for room.
+                    if std::mem::take(&mut is_full) && !has_room(stream)? {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
                     Ok(rustix::fs::sendfile(stream, region.as_fd(), Some(&mut position), size)?)
                 })
                 .await?;
@@ -170,11 +176,19 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
                     "a log file is shorter than its index says",
                 ));
             }
+            is_full = sent < size;
             account.moved(sent);
             metrics::sent_by_sendfile(sent);
         }
     }
     Ok(())
+}
+
+/// False when the socket takes nothing now; it tells when it does again.
+fn has_room(stream: &TcpStream) -> io::Result<bool> {
+    let now = rustix::event::Timespec::default();
+    let ready = rustix::event::poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&now))?;
+    Ok(ready > 0)
 }
 
 /// The bytes of a range that is small and cached whole: copying them is cheaper than a `sendfile` of their own.
