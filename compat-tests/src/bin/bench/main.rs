@@ -37,6 +37,7 @@ fn main() {
     });
     let report = Report {
         machine,
+        rounds: arguments.rounds,
         sessions: sessions.collect(),
     };
     println!("{report}");

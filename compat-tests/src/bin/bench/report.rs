@@ -26,6 +26,8 @@ the flags of its own scripts.";
 pub struct Report {
     /// What it ran on.
     pub machine: String,
+    /// How often each workload counted.
+    pub rounds: usize,
     /// In the order of the workloads.
     pub sessions: Vec<Session>,
 }
@@ -33,7 +35,7 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Ottla beside Apache Kafka 4.3.1\n")?;
-        writeln!(f, "{INTRODUCTION}\n\n{}\n\n{}", self.machine, self.table())?;
+        writeln!(f, "{INTRODUCTION}\n\n{}\n\n{}", self.circumstances(), self.table())?;
         self.sessions.iter().try_for_each(|session| detail(f, session))
     }
 }
@@ -51,10 +53,14 @@ impl Report {
         let (head, tail) = parts.ok_or_else(|| io::Error::other(format!("README.md has no {BEGIN}")))?;
         let ours = format!(
             "![Times better than Apache Kafka]({CHART})\n\n{}\n\n{}\n[All runs, settings and methods]({DOCUMENT})\n",
-            self.machine,
+            self.circumstances(),
             self.table()
         );
         fs::write("README.md", format!("{head}{BEGIN}{ours}{END}{tail}"))
+    }
+
+    fn circumstances(&self) -> String {
+        format!("{} Rounds: {}.", self.machine, self.rounds)
     }
 
     fn table(&self) -> String {
