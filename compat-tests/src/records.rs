@@ -47,6 +47,8 @@ impl Codec {
             Self::Lz4 => {
                 let mut encoder = lz4::EncoderBuilder::new()
                     .block_mode(lz4::BlockMode::Independent)
+                    // As librdkafka and Java's clients.
+                    .checksum(lz4::ContentChecksum::NoChecksum)
                     .build(Vec::new())
                     .expect("lz4");
                 encoder.write_all(bytes).expect("lz4");

@@ -1,7 +1,7 @@
 //! gzip, snappy, lz4 and zstd as bounded streams: the [`Compression`] port.
 //!
 //! Formats and levels are those of Apache Kafka's clients. What a hostile body can make us hold in memory: the window of
-//! gzip (32 KiB), two blocks of lz4 (4 MiB each), a block of snappy (22 times the body), a window of zstd (8 MiB; one at a
+//! gzip (32 KiB), a block of lz4 (4 MiB), a block of snappy (22 times the body), a window of zstd (8 MiB; one at a
 //! time up to 128 MiB).
 
 mod lz4;

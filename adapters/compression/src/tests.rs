@@ -225,6 +225,55 @@ fn lz4_blocks_that_depend_on_each_other_are_refused_as_java_does() {
     assert!(decompress(CompressionType::Lz4, &frame).is_err());
 }
 
+/// Kafka checks the checksums of the descriptor and of blocks, and skips that of the content.
+#[test]
+fn checksums_of_lz4_are_looked_at_as_java_does() {
+    use ::lz4::liblz4::BlockChecksum;
+    use ::lz4::{BlockMode, BlockSize, ContentChecksum, EncoderBuilder};
+
+    // What does not shrink stays as it is.
+    let noise: Vec<u8> = (0..90_000u32)
+        .flat_map(|word| twox_hash::XxHash32::oneshot(word, &[]).to_le_bytes())
+        .collect();
+    let plain = [vec![7; 1 << 20], noise].concat();
+    let frame = |size, block_checksum, checksum| {
+        let builder = EncoderBuilder::new()
+            .block_mode(BlockMode::Independent)
+            .block_size(size)
+            .block_checksum(block_checksum)
+            .checksum(checksum)
+            .clone();
+        let mut encoder = builder.build(Vec::new()).unwrap();
+        encoder.write_all(&plain).unwrap();
+        let (frame, result) = encoder.finish();
+        result.unwrap();
+        frame
+    };
+    let read = |frame: &[u8]| decompress(CompressionType::Lz4, frame).ok();
+    for size in [
+        BlockSize::Max64KB,
+        BlockSize::Max256KB,
+        BlockSize::Max1MB,
+        BlockSize::Max4MB,
+    ] {
+        let frame = |blocks, content| frame(size.clone(), blocks, content);
+        let bare = frame(BlockChecksum::NoBlockChecksum, ContentChecksum::NoChecksum);
+        assert!(read(&bare) == Some(plain.clone()));
+        let mut full = frame(BlockChecksum::BlockChecksumEnabled, ContentChecksum::ChecksumEnabled);
+        assert!(read(&full) == Some(plain.clone()));
+        let end = full.len() - 1;
+        assert!(read(&full[..end]).is_none());
+        full[end] ^= 1;
+        assert!(read(&full) == Some(plain.clone()));
+        // Before the end mark and the checksum of the content stands that of the last block.
+        full[end - 8] ^= 1;
+        assert!(read(&full).is_none());
+        full[end - 8] ^= 1;
+        full[6] ^= 1;
+        assert!(read(&full).is_none());
+    }
+}
+
 #[test]
 fn joined_snappy_streams_are_read_as_one() {
     let joined = [compress(Codec::Snappy, b"one "), compress(Codec::Snappy, b"two")].concat();
