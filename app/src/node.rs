@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,9 +130,10 @@ pub fn run(config: NodeConfig) -> Result<(), NodeError> {
     outcome
 }
 
-/// One for each processor; and two at least, so that a stalled disk does not hold up everything.
+/// One for each processor, and one more: so many may write to disks without a change of threads, and one is left when all
+/// of these stall.
 fn data_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
+    std::thread::available_parallelism().map_or(1, NonZero::get) + 1
 }
 
 /// Opens the ports of every listener.
