@@ -1,7 +1,7 @@
 //! Histograms of fixed size whose buckets widen with the values.
 //!
 //! Recorders that keep samples take more CPU than all else that is counted of a request. Here a value costs two additions
-//! that no other thread waits for: each histogram has one writer.
+//! that no other thread waits for: each histogram has one writer at a time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -25,7 +25,7 @@ fn middle(bucket: usize) -> f64 {
     first as f64 + ((1_u64 << shift) - 1) as f64 / 2.0
 }
 
-/// Written by one thread, read by any.
+/// Written by one thread at a time, read by any.
 pub(super) struct Histogram {
     sum: AtomicU64,
     buckets: [AtomicU32; BUCKETS],
@@ -39,7 +39,7 @@ impl Histogram {
         }
     }
 
-    /// To be called by its one writer.
+    /// To be called by its writer.
     pub(super) fn record(&self, value: u64) {
         let sum = self.sum.load(Ordering::Relaxed);
         self.sum.store(sum.wrapping_add(value), Ordering::Relaxed);

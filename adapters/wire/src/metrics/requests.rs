@@ -1,6 +1,7 @@
 //! What becomes of requests: how many, how large, and where their time goes, by API.
 //!
-//! Every thread writes to counters of its own, so that none waits for another, and a scrape adds them up.
+//! Every thread writes to counters that are its own while it lives, so that none waits for another, and a scrape adds them
+//! up.
 
 use std::cell::OnceCell;
 use std::sync::OnceLock;
@@ -129,8 +130,8 @@ impl Executed {
             nanos(self.received, sent),
             self.body_bytes as u64,
         ];
-        OF_THREAD.with(|counters| {
-            let counters = counters.get_or_init(Counters::register);
+        OF_THREAD.with(|lease| {
+            let Lease(counters) = lease.get_or_init(Lease::take);
             if let Some(of_api) = self.place().and_then(|place| counters.0.get(place)) {
                 of_api
                     .get_or_init(|| Box::new(OfApi::new()))
@@ -140,22 +141,36 @@ impl Executed {
     }
 }
 
-/// The counters of one thread, by key of the API.
+/// The counters of one thread at a time, by key of the API.
 struct Counters([OnceLock<Box<OfApi>>; PLACES]);
 
-/// Of all threads that ever served connections: as many as the runtime has workers.
+/// As many as there ever were threads at a time that had served connections. They are leaked, because what a thread counted
+/// stays when it is gone.
 static ALL: Mutex<Vec<&'static Counters>> = Mutex::new(Vec::new());
+/// Those whose threads are gone, for the next ones: workers come and go where a disk holds them up (`block_in_place`).
+static FREE: Mutex<Vec<&'static Counters>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static OF_THREAD: OnceCell<&'static Counters> = const { OnceCell::new() };
+    static OF_THREAD: OnceCell<Lease> = const { OnceCell::new() };
 }
 
-impl Counters {
-    /// Leaked, because they count on when their thread is gone.
-    fn register() -> &'static Counters {
-        let counters = Box::leak(Box::new(Counters([const { OnceLock::new() }; PLACES])));
-        ALL.lock().push(counters);
-        counters
+/// The counters that a thread writes to until it ends.
+struct Lease(&'static Counters);
+
+impl Lease {
+    fn take() -> Lease {
+        let free = FREE.lock().pop();
+        Lease(free.unwrap_or_else(|| {
+            let counters = Box::leak(Box::new(Counters([const { OnceLock::new() }; PLACES])));
+            ALL.lock().push(counters);
+            counters
+        }))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        FREE.lock().push(self.0);
     }
 }
 
@@ -320,6 +335,18 @@ mod tests {
                 .enumerate()
                 .all(|(index, measure)| *measure as usize == index)
         );
+    }
+
+    #[test]
+    fn threads_take_over_the_counters_of_those_that_ended() {
+        let count = || ALL.lock().len();
+        let (before, threads) = (count(), 1000);
+        for _ in 0..threads {
+            let take = || OF_THREAD.with(|lease| lease.get_or_init(Lease::take).0.0.len());
+            assert_eq!(std::thread::spawn(take).join().unwrap(), PLACES);
+        }
+        // Other tests have threads, too.
+        assert!(count() - before < threads / 2);
     }
 
     #[test]
