@@ -184,10 +184,11 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
     Ok(())
 }
 
-/// False when the socket takes nothing now; it tells when it does again.
+/// False when the socket takes nothing now. Having been asked, Linux tells of room as after a write that found none.
 fn has_room(stream: &TcpStream) -> io::Result<bool> {
     let now = rustix::event::Timespec::default();
-    let ready = rustix::event::poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&now))?;
+    let mut sockets = [PollFd::new(stream, PollFlags::OUT)];
+    let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut sockets, Some(&now)))?;
     Ok(ready > 0)
 }
 
