@@ -103,6 +103,10 @@ impl<'a> Decoder<'a> {
             }
             let room = i32::try_from(room).map_err(io::Error::other)?;
             self.unread = 0..lz4::block::decompress_to_buffer(block, Some(room), &mut self.buffer)?;
+            // Java's clients take it for the end and find records missing.
+            if self.unread.is_empty() {
+                return Err(invalid("an empty LZ4 block"));
+            }
         }
         self.rest = Some(rest);
         Ok(true)

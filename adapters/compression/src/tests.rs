@@ -225,6 +225,17 @@ fn lz4_blocks_that_depend_on_each_other_are_refused_as_java_does() {
     assert!(decompress(CompressionType::Lz4, &frame).is_err());
 }
 
+/// Java's clients would not see what follows them.
+#[test]
+fn lz4_blocks_of_nothing_are_refused() {
+    let frame = compress(Codec::Lz4(Codec::LZ4_LEVEL_DEFAULT), b"record");
+    // Behind the head of the frame: a block of one byte, which says that no literals follow.
+    let (head, blocks) = frame.split_at(7);
+    let with_empty = [head, &[1, 0, 0, 0, 0], blocks].concat();
+    assert_eq!(decompress(CompressionType::Lz4, &frame).unwrap(), b"record");
+    assert!(decompress(CompressionType::Lz4, &with_empty).is_err());
+}
+
 /// Kafka checks the checksums of the descriptor and of blocks, and skips that of the content.
 #[test]
 fn checksums_of_lz4_are_looked_at_as_java_does() {
