@@ -1,9 +1,11 @@
 //! Averages over the recent past of what is only ever counted up.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Averages are over at least that long, as between two scrapes at most.
+use parking_lot::Mutex;
+
+/// Averages are over at least that long, however many scrape, and twice that at most while they do so often; over less only
+/// in the beginning.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// Totals of a while ago.
@@ -33,7 +35,7 @@ impl<T: Clone> Recent<T> {
     }
 
     fn exchange_at(&self, now: Instant, totals: T) -> (T, Duration) {
-        let notes = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = &mut *self.0.lock();
         let (taken, earlier) = notes.before_last.clone();
         if now.duration_since(notes.last.0) >= WINDOW {
             notes.before_last = std::mem::replace(&mut notes.last, (now, totals));
