@@ -130,7 +130,7 @@ fn detail(out: &mut impl Write, session: &Session) -> fmt::Result {
     writeln!(out, "- Ottla: {ottla}\n- {rival}: {other}{jvm}")?;
     if session.work[0].amount > 0.0 {
         let [ottla, other] = session.work.map(shares);
-        let mark = if is_client_bound(session) {
+        let mark = if session.work.into_iter().any(is_client_bound) {
             " **Client-bound.**"
         } else {
             ""

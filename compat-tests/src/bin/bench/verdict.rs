@@ -1,4 +1,6 @@
 //! What measured values say about a goal.
+use ottla_compat_tests::usage::Work;
+
 use crate::session::{Session, Values};
 use crate::workload::{Better, Figure, Side};
 
@@ -30,12 +32,9 @@ pub fn ratio(values: &Values) -> f64 {
     median(&values.ottla) / median(&values.rival)
 }
 
-/// Whether the clients used most of the machine with either broker.
-pub fn is_client_bound(session: &Session) -> bool {
-    Side::BOTH.iter().any(|side| {
-        let work = session.work[*side as usize];
-        work.amount > 0.0 && work.share(work.client) > CLIENT_SHARE_MAX
-    })
+/// Whether the clients used most of the machine.
+pub fn is_client_bound(work: Work) -> bool {
+    work.amount > 0.0 && work.share(work.client) > CLIENT_SHARE_MAX
 }
 
 /// Of a figure of a workload.
@@ -51,7 +50,8 @@ pub fn verdict(session: &Session, figure: &Figure, values: &Values) -> Verdict {
     };
     match (is_met, figure.better) {
         (true, _) => Verdict::Met,
-        (false, Better::Higher) if is_client_bound(session) => Verdict::ClientBound,
+        // Clients that hold the rival back make Ottla look better, not worse.
+        (false, Better::Higher) if is_client_bound(session.work[Side::Ottla as usize]) => Verdict::ClientBound,
         (false, _) => Verdict::Missed,
     }
 }
@@ -94,9 +94,11 @@ mod tests {
         let mut session = Session::new(&ALL[0], 1);
         let figure = Figure::higher("throughput").goal(5.0);
         let values = values(4.0, 1.0, f64::NAN);
-        assert_eq!(verdict(&session, &figure, &values), Verdict::Missed);
-        let work = &mut session.work[0];
-        (work.amount, work.time, work.client) = (1.0, Duration::from_secs(1), Duration::from_secs(1000));
-        assert_eq!(verdict(&session, &figure, &values), Verdict::ClientBound);
+        for (side, expected) in [(Side::Rival, Verdict::Missed), (Side::Ottla, Verdict::ClientBound)] {
+            assert_eq!(verdict(&session, &figure, &values), Verdict::Missed);
+            let work = &mut session.work[side as usize];
+            (work.amount, work.time, work.client) = (1.0, Duration::from_secs(1), Duration::from_secs(1000));
+            assert_eq!(verdict(&session, &figure, &values), expected);
+        }
     }
 }

@@ -34,12 +34,13 @@ pub fn run(session: &mut Session) {
     });
 }
 
-/// Milliseconds until all partitions are led and the last one takes a record.
+/// Milliseconds until all partitions are served and the last one takes a record.
 fn restart(node: &mut Node) -> f64 {
     let begun = Instant::now();
     node.spawn();
     let mut connection = ready::connect(node);
     ready::wait_led(&mut connection, PARTITIONS);
+    ready::wait_served(&mut connection, TOPICS, PARTITIONS_EACH);
     ready::wait_appends(&mut connection, TOPICS - 1, PARTITIONS_EACH - 1);
     begun.elapsed().as_secs_f64() * 1e3
 }
