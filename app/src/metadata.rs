@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use metrics::{Counter, counter};
-use ottla_domain::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+use ottla_domain::ids::{BrokerId, LeaderEpoch};
 use ottla_domain::metadata::image::{ApplyError, MetadataImage, Provenance};
 use ottla_domain::metadata::loader::ImageLoader;
 use ottla_domain::metadata::records::MetadataRecord;
+use ottla_domain::metadata::topics::RECOVERING;
 use ottla_domain::ports::outbound::{LogStore, MetadataEvent, MetadataLog};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
@@ -134,8 +135,7 @@ impl<S: LogStore, M: MetadataLog> Pump<S, M> {
 
     async fn apply(&mut self, records: &[MetadataRecord], provenance: Provenance) -> Result<(), ApplyError> {
         if self.leads {
-            let count = count_unclean_elections(self.loader.image(), records);
-            self.unclean_elections.increment(count);
+            self.unclean_elections.increment(count_unclean_elections(records));
         }
         self.loader.apply_batch(records, provenance)?;
         let image = Arc::new(self.loader.image().clone());
@@ -147,15 +147,12 @@ impl<S: LogStore, M: MetadataLog> Pump<S, M> {
     }
 }
 
-/// How many leaders the records elect that were not in sync.
-fn count_unclean_elections(before: &MetadataImage, records: &[MetadataRecord]) -> u64 {
-    let is_unclean = |record: &&MetadataRecord| {
-        let MetadataRecord::PartitionChange(change) = record else {
-            return false;
-        };
-        let (topic, partition) = (TopicId(change.topic_id), PartitionId(change.partition_id));
-        let partition = before.topics.partition(topic, partition);
-        change.leader >= 0 && partition.is_some_and(|partition| !partition.isr.contains(&change.leader))
+/// How many leaders the records elect that may lack what was acknowledged: Kafka counts those that have to recover. An
+/// eligible leader outside of the ISR lacks nothing (KIP-966).
+fn count_unclean_elections(records: &[MetadataRecord]) -> u64 {
+    let is_unclean = |record: &&MetadataRecord| match record {
+        MetadataRecord::PartitionChange(change) => change.leader_recovery_state == RECOVERING,
+        _ => false,
     };
     records.iter().filter(is_unclean).count() as u64
 }
@@ -184,38 +181,21 @@ pub async fn reconcile<S: LogStore>(
 
 #[cfg(test)]
 mod tests {
-    use ottla_domain::metadata::records::{PartitionChangeRecord, PartitionRecord, TopicRecord};
-    use ottla_domain::metadata::topics::{NO_LEADER, NO_LEADER_CHANGE};
+    use ottla_domain::metadata::records::PartitionChangeRecord;
+    use ottla_domain::metadata::topics::{NO_RECOVERY_CHANGE, RECOVERED};
 
     use super::*;
 
     #[test]
-    fn an_election_is_unclean_when_the_leader_was_not_in_sync() {
-        let mut loader = ImageLoader::default();
-        let topic = TopicRecord {
-            name: "t".to_owned(),
-            ..TopicRecord::default()
-        };
-        let partition = PartitionRecord {
-            replicas: vec![1, 2, 3],
-            isr: vec![1, 2],
-            leader: 1,
-            ..PartitionRecord::default()
-        };
-        let records = [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)];
-        loader.apply_batch(&records, Provenance::NONE).unwrap();
-        let elect = |leader| {
+    fn an_election_is_unclean_when_the_leader_has_to_recover() {
+        let change = |leader_recovery_state| {
             MetadataRecord::PartitionChange(PartitionChangeRecord {
-                leader,
+                leader: 3,
+                leader_recovery_state,
                 ..PartitionChangeRecord::default()
             })
         };
-        for (leader, count) in [(2, 0), (3, 1), (NO_LEADER, 0), (NO_LEADER_CHANGE, 0)] {
-            assert_eq!(
-                count_unclean_elections(loader.image(), &[elect(leader)]),
-                count,
-                "{leader}"
-            );
-        }
+        let records = [RECOVERING, NO_RECOVERY_CHANGE, RECOVERED, RECOVERING].map(change);
+        assert_eq!(count_unclean_elections(&records), 2);
     }
 }

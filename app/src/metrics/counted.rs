@@ -5,7 +5,7 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 const COUNTERS: [(&str, &str); 9] = [
     (
         "kafka_controller_controllerstats_uncleanleaderelections_total",
-        "Leaders that were elected without being in sync.",
+        "Leaders that were elected though they may lack what was acknowledged.",
     ),
     (
         "kafka_network_requestmetrics_errors_total",

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Averages are over at least that long, however many scrape, and twice that at most while they do so often; over less only
-/// in the beginning.
+/// Averages are over at least that long, however many scrape, and twice that at most while they do so often; over less
+/// only in the beginning.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// Totals of a while ago.

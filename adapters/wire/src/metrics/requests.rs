@@ -1,7 +1,7 @@
 //! What becomes of requests: how many, how large, and where their time goes, by API.
 //!
-//! Every thread writes to counters that are its own while it lives, so that none waits for another, and a scrape adds them
-//! up.
+//! Every thread writes to counters that are its own while it lives, so that none waits for another, and a scrape adds
+//! them up.
 
 use std::cell::OnceCell;
 use std::sync::OnceLock;
@@ -144,8 +144,8 @@ impl Executed {
 /// The counters of one thread at a time, by key of the API.
 struct Counters([OnceLock<Box<OfApi>>; PLACES]);
 
-/// As many as there ever were threads at a time that had served connections. They are leaked, because what a thread counted
-/// stays when it is gone.
+/// As many as there ever were threads at a time that had served connections. They are leaked, because what a thread
+/// counted stays when it is gone.
 static ALL: Mutex<Vec<&'static Counters>> = Mutex::new(Vec::new());
 /// Those whose threads are gone, for the next ones: workers come and go where a disk holds them up (`block_in_place`).
 static FREE: Mutex<Vec<&'static Counters>> = Mutex::new(Vec::new());
