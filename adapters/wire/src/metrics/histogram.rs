@@ -1,7 +1,7 @@
 //! Histograms of fixed size whose buckets widen with the values.
 //!
-//! Recorders that keep samples take more CPU than all else that is counted of a request. Here a value costs two additions
-//! that no other thread waits for: each histogram has one writer at a time.
+//! Recorders that keep samples take more CPU than all else that is counted of a request. Here a value costs two
+//! additions that no other thread waits for: each histogram has one writer at a time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
