@@ -67,7 +67,7 @@ pub struct LifecycleTimes {
     /// `broker.heartbeat.interval.ms`.
     pub heartbeat_interval_ms: u64,
     /// How long an answer is awaited: half of `broker.session.timeout.ms`, so that a controller that only listens, because it
-    /// cannot commit, still hears from the broker within a session (KAFKA-14392).
+    /// cannot commit, still hears from the broker within a session (what KAFKA-14392 was about).
     pub answer_timeout_ms: i32,
     /// `initial.broker.registration.timeout.ms`.
     pub registration_timeout_ms: u64,

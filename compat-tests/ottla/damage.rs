@@ -295,7 +295,9 @@ fn outcome(node: &mut Node, original: &Original, file: &Path, topic: &Topic) -> 
     node.spawn();
     if let Some(status) = node.wait_ready_or_exit() {
         let log = node.log()[since..].to_owned();
-        let error = log.lines().last().unwrap_or_default();
+        // Other threads may still say something.
+        let error = log.lines().rev().find(|line| line.starts_with("ottla: "));
+        let error = error.unwrap_or_default();
         let is_named = file.iter().any(|part| error.contains(&*part.to_string_lossy()));
         return match status.code() {
             Some(1) if is_named => Ok(Outcome::Refused),

@@ -46,18 +46,26 @@ impl InlineWrites {
     pub(super) fn run<T>(&self, write: impl FnOnce() -> T) -> T {
         // In this order, and the other way round where the watch ends: one of both sees the other.
         let is_crowded = self.count.fetch_add(1, Ordering::SeqCst) >= self.max;
+        let _under_way = UnderWay(&self.count);
         if !self.is_watched.load(Ordering::SeqCst) && !self.is_watched.swap(true, Ordering::SeqCst) {
             self.begun.notify_one();
         }
-        let written = if is_crowded { block_in_place(write) } else { write() };
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        written
+        if is_crowded { block_in_place(write) } else { write() }
     }
 
     /// Ends the watch; false when a write has begun meanwhile whose thread counts on it.
     fn stop_watching(&self) -> bool {
         self.is_watched.store(false, Ordering::SeqCst);
         self.count.load(Ordering::SeqCst) == 0 || self.is_watched.swap(true, Ordering::SeqCst)
+    }
+}
+
+/// One write of those that are counted.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

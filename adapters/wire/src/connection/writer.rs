@@ -21,7 +21,9 @@ const SLICES_MAX: usize = 32;
 const COPIED_BYTES_MAX: usize = FREE_BYTES;
 /// How much of a file is probed and sent at a time.
 const WINDOW_BYTES: u64 = 1024 * 1024;
-/// How much of a cold file is asked for at a time.
+/// How much of a cold file is waited for at a time.
+const COLD_WINDOW_BYTES: u64 = 256 * 1024;
+/// How much of it is asked for at a time.
 const READ_AHEAD_BYTES: u64 = 1024 * 1024;
 /// Pages this far apart stand for those between them: Linux reads ahead 128 KiB by default.
 const PROBE_STEP_BYTES: u64 = 64 * 1024;
@@ -151,8 +153,9 @@ async fn send_file<R: AsFd + Clone + Send + 'static>(
     let end = position.saturating_add(size_bytes);
     let mut is_full = false;
     while position < end {
-        let window_end = end.min(position.saturating_add(WINDOW_BYTES));
+        let mut window_end = end.min(position.saturating_add(WINDOW_BYTES));
         if !is_cached(region.as_fd(), position, window_end)? {
+            window_end = window_end.min(position.saturating_add(COLD_WINDOW_BYTES));
             let (region, ahead_end) = (region.clone(), end.min(position.saturating_add(READ_AHEAD_BYTES)));
             tokio::task::spawn_blocking(move || read_ahead(region.as_fd(), position, ahead_end, window_end))
                 .await
