@@ -13,6 +13,7 @@ use rocksdb::{
 
 use super::IndexError;
 use super::facts::IndexFacts;
+use super::journals;
 use crate::atomic_file;
 use crate::health::{Health, OrFail};
 
@@ -49,14 +50,16 @@ impl Database {
                 path.display()
             )));
         }
-        let reason = match version {
-            Some(Ok(FORMAT_VERSION)) => match open_checked(&path) {
+        let unknown = journals::find_unknown_types(&path.join("db")).or_fail(health, "reading the index")?;
+        let reason = match (version, unknown) {
+            (Some(Ok(FORMAT_VERSION)), None) => match open_checked(&path) {
                 Ok(db) => return Ok(Database { db, format_file }),
                 Err(error) if is_damage(&error) => error.to_string(),
                 Err(error) => return Err(health.fail("opening the index", error)),
             },
-            Some(_) => "its format is older".to_owned(),
-            None => "it is missing".to_owned(),
+            (Some(Ok(FORMAT_VERSION)), Some(file)) => format!("{file} has records of unknown types"),
+            (Some(_), _) => "its format is older".to_owned(),
+            (None, _) => "it is missing".to_owned(),
         };
         if path.exists() {
             tracing::warn!(path = %path.display(), reason, "the index is made again");

@@ -6,6 +6,7 @@
 
 mod database;
 mod facts;
+mod journals;
 mod keys;
 mod log_index;
 

@@ -341,7 +341,20 @@ fn the_index_is_made_again_when_it_is_damaged_or_old_and_refused_when_it_is_newe
             .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
             .collect::<Vec<_>>()
     };
-    let damage: [&dyn Fn(); 6] = [
+    let manifest = || {
+        let mut files = fs::read_dir(index.join("db"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        files.find(|path| path.to_string_lossy().contains("MANIFEST")).unwrap()
+    };
+    let damage: [&dyn Fn(); 7] = [
+        // A type that RocksDB would read for ever, in the second record.
+        &|| {
+            let mut content = fs::read(manifest()).unwrap();
+            let first_bytes = 7 + usize::from(u16::from_le_bytes([content[4], content[5]]));
+            content[first_bytes + 6] = 5;
+            fs::write(manifest(), content).unwrap();
+        },
         &|| fs::write(index.join("db/CURRENT"), "nonsense\n").unwrap(),
         &|| fs::remove_file(index.join("format-version")).unwrap(),
         &|| fs::write(index.join("format-version"), "0\n").unwrap(),
