@@ -6,6 +6,7 @@
 mod chart;
 mod clients;
 mod floor;
+mod full_cache;
 mod ready;
 mod report;
 mod session;
@@ -17,6 +18,7 @@ use std::process::exit;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use full_cache::FullCache;
 use ottla_compat_tests::usage;
 use report::Report;
 use session::Session;
@@ -30,7 +32,9 @@ fn main() {
     let chosen = chosen(&arguments.names);
     check_disk(&chosen);
     let machine = usage::machine();
+    let mut cache = FullCache::new();
     let sessions = chosen.iter().map(|workload| {
+        cache.fill();
         let session = run(workload, arguments.rounds);
         eprintln!("{}", report::brief(&session));
         session

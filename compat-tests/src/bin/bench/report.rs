@@ -20,7 +20,8 @@ const INTRODUCTION: &str = "\
 Both brokers on the same machine, in the same run, with the same clients; medians of all runs. Each is broker and \
 controller in one and has its defaults, but for addresses, directories, replication factors of 1 for internal topics, \
 and what a row names; Apache Kafka is formatted without the features that Ottla does not serve yet, and its JVM has \
-the flags of its own scripts.";
+the flags of its own scripts. Where both are loaded in turn, each is first loaded for 10 s that do not count; the page \
+cache is full from the beginning, as on a machine that has been up for a while.";
 
 /// All results of a run.
 pub struct Report {

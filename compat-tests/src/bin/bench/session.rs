@@ -1,5 +1,6 @@
 //! One run of a workload: starts nodes, says whose turn it is, and keeps what was measured.
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ottla_compat_tests::node::{Node, Options, Target};
 use ottla_compat_tests::raw::Connection;
@@ -20,6 +21,9 @@ pub const JVM: [&str; 8] = [
     "-XX:+ExplicitGCInvokesConcurrent",
     "-Djava.awt.headless=true",
 ];
+
+/// So long each broker is loaded before anything counts.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Measured values, in the order of rounds.
 #[derive(Default)]
@@ -114,7 +118,7 @@ impl Session {
     }
 
     /// Both brokers with a topic each, at the same time: they are loaded in turn, so that whatever else the machine
-    /// does hits both. The first round does not count: it warms the JVM up.
+    /// does hits both. What comes before the first round does not count: it warms the JVM up.
     pub fn side_by_side(&mut self, partitions: i32, mut load: impl FnMut(&mut Self, Side, &Node, &Topic, bool)) {
         let nodes = Side::BOTH.map(|side| {
             let mut node = self.formatted(side);
@@ -122,10 +126,17 @@ impl Session {
             let topic = self.create_topic(side, &node, "bench", partitions);
             (side, node, topic)
         });
-        for round in 0..=self.rounds {
+        self.say_round(0);
+        for (side, node, topic) in &nodes {
+            let begun = Instant::now();
+            while begun.elapsed() < WARM_UP {
+                load(self, *side, node, topic, false);
+            }
+        }
+        for round in 1..=self.rounds {
             self.say_round(round);
             for (side, node, topic) in in_turn(&nodes, round) {
-                load(self, *side, node, topic, round > 0);
+                load(self, *side, node, topic, true);
             }
         }
     }

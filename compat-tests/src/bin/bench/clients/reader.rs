@@ -59,7 +59,7 @@ impl Reader {
         }
     }
 
-    /// Reads for so long; returns how many bytes of records came.
+    /// Reads for so long; returns how many bytes of whole batches came.
     pub fn read(&mut self, time: Duration) -> u64 {
         let begun = Instant::now();
         let mut bytes = 0;
@@ -89,11 +89,11 @@ impl Reader {
         assert_eq!(error, 0, "error code of partition {index}");
         let size = head.split_off(head.len() - 4).get_i32() as usize;
         self.skip(size);
-        // The last batch may be cut.
+        // The last batch may be cut: nobody can use it.
         let batches = (size / self.contents.batch_bytes) as u64;
         let next = self.offsets[index] + batches * self.contents.records;
         self.offsets[index] = next % (self.contents.batches * self.contents.records);
-        size as u64
+        batches * self.contents.batch_bytes as u64
     }
 
     fn take(&mut self, size_bytes: usize) -> Bytes {

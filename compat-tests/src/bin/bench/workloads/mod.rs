@@ -37,7 +37,7 @@ pub const ALL: &[Workload] = &[
         title: "Produce 1 KiB, batched, acks=all",
         method: "librdkafka with its defaults and acks=all writes values of 1 KiB to 6 partitions. Floor: one thread \
                  that receives as many bytes over loopback, takes their CRC32C and writes them to a file.",
-        disk_gb: 8,
+        disk_gb: 14,
         figures: &[Figure::lower(CPU_PER_GB).goal(0.35), Figure::higher(MB_PER_S)],
         run: |session| produce::run(session, 1024),
         ..USUAL
@@ -47,7 +47,7 @@ pub const ALL: &[Workload] = &[
         title: "Produce 100 B, batched, acks=all",
         method: "librdkafka with its defaults and acks=all writes values of 100 B to 6 partitions; GB are of values. \
                  Floor as above.",
-        disk_gb: 8,
+        disk_gb: 14,
         figures: &[Figure::lower(CPU_PER_GB).goal(0.35), Figure::higher(MB_PER_S)],
         run: |session| produce::run(session, 100),
         ..USUAL
@@ -57,7 +57,7 @@ pub const ALL: &[Workload] = &[
         title: "Produce 1 KiB in lz4 batches",
         method: "6 connections send lz4 batches of 64 values of 1 KiB, encoded once, to a partition each, 5 in \
                  flight, acks=all; GB are of values. Both brokers look at the records in each batch.",
-        disk_gb: 8,
+        disk_gb: 14,
         figures: &[
             Figure::lower("broker CPU-s/GB of payload").goal(0.5),
             Figure::higher("MB/s of payload"),
