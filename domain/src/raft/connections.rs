@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::log::EpochEnd;
 use crate::ids::{BrokerId, Mono};
 
 /// Whom a request goes to.
@@ -16,8 +17,15 @@ pub enum Peer {
 
 #[derive(Clone, Copy, Debug)]
 enum Connection {
-    Awaiting { correlation: u64, until: Mono },
-    BackingOff { until: Mono },
+    Awaiting {
+        correlation: u64,
+        until: Mono,
+        /// Where the log ended when the request was sent.
+        log_end: EpochEnd,
+    },
+    BackingOff {
+        until: Mono,
+    },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,22 +67,34 @@ impl Connections {
             .min()
     }
 
-    /// Notes a request and returns its correlation id.
-    pub(super) fn sent(&mut self, peer: Peer, until: Mono) -> u64 {
+    /// Notes a request, sent while the log ends at `log_end`, and returns its correlation id.
+    pub(super) fn sent(&mut self, peer: Peer, until: Mono, log_end: EpochEnd) -> u64 {
         self.last_correlation = self.last_correlation.wrapping_add(1);
         let correlation = self.last_correlation;
-        self.peers.insert(peer, Connection::Awaiting { correlation, until });
+        let awaiting = Connection::Awaiting {
+            correlation,
+            until,
+            log_end,
+        };
+        self.peers.insert(peer, awaiting);
         correlation
     }
 
-    /// True when this is the reply that is waited for.
-    pub(super) fn expects(&self, peer: Peer, correlation: u64) -> bool {
-        matches!(self.peers.get(&peer), Some(Connection::Awaiting { correlation: awaited, .. }) if *awaited == correlation)
+    /// Where the log ended when the request was sent that this reply answers; `None` when no such reply is waited for.
+    pub(super) fn awaited(&self, peer: Peer, correlation: u64) -> Option<EpochEnd> {
+        match self.peers.get(&peer) {
+            Some(Connection::Awaiting {
+                correlation: awaited,
+                log_end,
+                ..
+            }) if *awaited == correlation => Some(*log_end),
+            _ => None,
+        }
     }
 
     /// Notes how a reply was taken: after a failure the peer is spared until `retry_at`.
     pub(super) fn settle(&mut self, peer: Peer, correlation: u64, is_success: bool, retry_at: Mono) {
-        if !self.expects(peer, correlation) {
+        if self.awaited(peer, correlation).is_none() {
             return;
         }
         if is_success {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::connections::Peer;
 use super::control::ControlRecord;
 use super::io::{Fault, SnapshotPiece};
-use super::log::SnapshotId;
+use super::log::{EpochEnd, SnapshotId};
 use super::machine::{Raft, State};
 use super::messages::{FetchReply, FetchRequest, FetchSnapshotReply, FetchSnapshotRequest, Fetched, Request};
 use super::voters::{Endpoints, ReplicaKey};
@@ -142,12 +142,17 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_fetch_reply(&mut self, reply: FetchReply) -> Result<bool, Fault> {
+    /// Takes what was fetched, for a log that ended at `asked_at`.
+    pub(super) fn on_fetch_reply(&mut self, reply: FetchReply, asked_at: EpochEnd) -> Result<bool, Fault> {
         if let Some(settled) = self.on_leadership(&reply.leadership)? {
             return Ok(settled);
         }
         if !matches!(self.state, State::Follower(_)) || !reply.leadership.error.is_none() {
             return Ok(false);
+        }
+        if asked_at != self.log.last() {
+            // A late reply of one who was asked before the leader was known; meanwhile the leader was asked, too.
+            return Ok(true);
         }
         match reply.fetched {
             Fetched::Diverging(diverging) => {

@@ -493,14 +493,14 @@ impl Raft {
     }
 
     fn on_reply(&mut self, from: Peer, correlation: u64, reply: ReplyResult) -> Result<(), Fault> {
-        if !self.connections.expects(from, correlation) {
+        let Some(asked_at) = self.connections.awaited(from, correlation) else {
             return Ok(());
-        }
+        };
         let is_success = match reply {
             Ok(Reply::Vote(reply)) => self.on_vote_reply(from, &reply)?,
             Ok(Reply::BeginQuorumEpoch(leadership)) => self.on_begin_epoch_reply(&leadership)?,
             Ok(Reply::EndQuorumEpoch(leadership)) => self.on_end_epoch_reply(from, &leadership)?,
-            Ok(Reply::Fetch(reply)) => self.on_fetch_reply(reply)?,
+            Ok(Reply::Fetch(reply)) => self.on_fetch_reply(reply, asked_at)?,
             Ok(Reply::FetchSnapshot(reply)) => self.on_fetch_snapshot_reply(reply)?,
             Err(ErrorCode::UnsupportedVersion) if matches!(self.state, State::Prospective(_)) => {
                 // A voter from before pre-votes is asked for its vote outright.
@@ -595,7 +595,7 @@ impl Raft {
         match self.connections.ready(to, self.now()) {
             Ok(()) => {
                 let overdue_at = self.now().plus_ms(self.config.request_timeout_ms);
-                let correlation = self.connections.sent(to, overdue_at);
+                let correlation = self.connections.sent(to, overdue_at, self.log.last());
                 let request = request(self);
                 self.fx.sends.push(Outgoing {
                     to,

@@ -52,6 +52,10 @@ struct Replica {
 
 impl Replica {
     fn among(voters: i32) -> Replica {
+        Replica::with(voters, QuorumConfig::default())
+    }
+
+    fn with(voters: i32, config: QuorumConfig) -> Replica {
         let voter_set: VoterSet = (1..=voters).map(|id| voter(id, None)).collect();
         let log = ReplicatedLog::new(voter_set, Offset(0), Offset(0), LeaderEpochHistory::default(), []);
         let identity = Identity {
@@ -61,7 +65,7 @@ impl Replica {
             listener: "CONTROLLER".into(),
             bootstrap: (1..=voters).map(|id| (Arc::from(format!("node{id}")), 9093)).collect(),
         };
-        let (raft, last) = Raft::new(identity, QuorumConfig::default(), log, None, moment(0)).unwrap();
+        let (raft, last) = Raft::new(identity, config, log, None, moment(0)).unwrap();
         Replica {
             raft,
             now_ms: 0,
@@ -541,6 +545,45 @@ fn a_follower_cuts_off_what_its_leader_does_not_have_but_nothing_committed() {
         },
     );
     assert!(matches!(fault, Err(Fault::CommittedRecordsLost { .. })));
+}
+
+/// A node that looks for its leader in several places may be answered twice.
+#[test]
+fn a_late_reply_about_an_earlier_end_of_the_log_changes_nothing() {
+    let config = QuorumConfig {
+        request_timeout_ms: 500,
+        ..QuorumConfig::default()
+    };
+    let mut replica = Replica::with(3, config);
+    replica.follow(2, 4);
+    replica.reply(2, |_| Err(ErrorCode::NetworkException));
+    // Another is asked at once, and the leader again when that one does not answer.
+    replica.wait_until(700);
+    let is_search = |sent: &&Outgoing| matches!(sent.to, Peer::Bootstrap(_));
+    let search = replica.sent.iter().rev().find(is_search).unwrap().clone();
+    replica.fetched(-1, records(&[batch(0, 1), batch(1, 2)]));
+    assert_eq!(replica.raft.log().end(), Offset(2));
+
+    let reply = FetchReply {
+        leadership: Leadership {
+            error: ErrorCode::None,
+            leader: Some(BrokerId(2)),
+            epoch: LeaderEpoch(4),
+            endpoints: Endpoints::default(),
+        },
+        high_watermark: None,
+        log_start: Offset(0),
+        fetched: Fetched::Diverging(EpochEnd {
+            epoch: LeaderEpoch(0),
+            end_offset: Offset(0),
+        }),
+    };
+    replica.step(Input::Reply {
+        from: search.to,
+        correlation: search.correlation,
+        reply: Ok(Reply::Fetch(reply)),
+    });
+    assert_eq!((replica.last.truncate, replica.raft.log().end()), (None, Offset(2)));
 }
 
 #[test]
