@@ -152,12 +152,17 @@ impl Quorum {
         for (name, help, value) in values {
             gauge(out, &format!("kafka_server_raftmetrics_{name}"), help).sample(&[], value);
         }
+        // Kafka has no name of its own for a leader that resigned.
+        let state = match facts.state {
+            "resigned" => "unattached",
+            state => state,
+        };
         gauge(
             out,
             "kafka_server_raftmetrics_current_state",
             "1 for what it is in the quorum.",
         )
-        .sample(&[("current_state", facts.state)], 1.0);
+        .sample(&[("current_state", state)], 1.0);
         facts
     }
 }
