@@ -38,6 +38,24 @@ impl Backoff {
 /// How long a registration of a controller may take before it is sent again.
 const CONTROLLER_REGISTRATION_TIMEOUT_MS: i32 = 5_000;
 
+/// Tells the first failure from those that follow it, of which nobody need hear.
+#[derive(Debug, Default)]
+pub struct Failures {
+    is_failing: bool,
+}
+
+impl Failures {
+    /// True for the first failure since the last success; never when there just is no controller.
+    pub fn is_news(&mut self, error: &ApiError) -> bool {
+        error.code != ErrorCode::NotController && !std::mem::replace(&mut self.is_failing, true)
+    }
+
+    /// It worked.
+    pub fn end(&mut self) {
+        self.is_failing = false;
+    }
+}
+
 /// How far the broker has come, for whoever waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerState {
@@ -135,7 +153,7 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
     let interval = Duration::from_millis(times.heartbeat_interval_ms.max(1));
     let mut backoff = Backoff::new();
     let mut failed_directories = broker.failed_directories();
-    let mut is_failing = false;
+    let mut failures = Failures::default();
     loop {
         failed_directories.mark_unchanged();
         let epoch = state.borrow().epoch();
@@ -160,7 +178,7 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
                 } else {
                     BrokerState::Running(epoch)
                 };
-                is_failing = false;
+                failures.end();
                 let previous = state.send_replace(next);
                 if previous != next {
                     info!(?next, "the broker's state changed");
@@ -172,17 +190,12 @@ pub async fn beat<S: LogStore, C: ControllerApi>(
                     backoff = Backoff::new();
                 }
             }
-            Err(error) if error.code == ErrorCode::NotController => {
-                debug!(%error, "no controller for a heartbeat");
-                pause = pause.min(backoff.next());
-            }
             Err(error) => {
-                if is_failing {
-                    debug!(%error, "a heartbeat failed again");
-                } else {
+                if failures.is_news(&error) {
                     error!(%error, "a heartbeat failed; trying again until it is answered");
+                } else {
+                    debug!(%error, "a heartbeat failed");
                 }
-                is_failing = true;
                 pause = pause.min(backoff.next());
             }
         }

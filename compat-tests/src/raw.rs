@@ -70,10 +70,7 @@ impl Connection {
 
     /// Sends a frame: its size and these bytes.
     pub fn send_frame(&mut self, frame: &[u8]) -> io::Result<()> {
-        let mut bytes = BytesMut::with_capacity(frame.len() + 4);
-        bytes.put_i32(frame.len() as i32);
-        bytes.put_slice(frame);
-        self.send_bytes(&bytes)
+        self.send_bytes(&framed(frame))
     }
 
     /// Sends bytes as they are.
@@ -110,6 +107,14 @@ impl Connection {
             .brokers
             .len())
     }
+}
+
+/// A frame as it is sent: its size and these bytes.
+pub fn framed(frame: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(frame.len() + 4);
+    bytes.put_i32(frame.len() as i32);
+    bytes.put_slice(frame);
+    bytes.freeze()
 }
 
 /// The bytes of a request, header included, without the size before it.

@@ -31,12 +31,7 @@ pub struct Topic {
 pub fn create_topic(on: &mut Connection, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Topic {
     let created = ask_to_create(on, name, partitions, configs);
     assert_eq!(created.error_code, 0, "{created:?}");
-    let topic = Topic {
-        name: name.to_owned(),
-        id: created.topic_id,
-    };
-    wait_led(on, &topic, partitions);
-    topic
+    led(on, name, created.topic_id, partitions)
 }
 
 /// The same for one partition, where a client that asks for the metadata of the topic may come first: that creates it too.
@@ -50,11 +45,16 @@ pub fn create_topic_if_missing(on: &mut Connection, name: &str) -> Topic {
         },
         || format!("{name} is not known"),
     );
+    led(on, name, id, 1)
+}
+
+/// A topic, once its partitions are led.
+fn led(on: &mut Connection, name: &str, id: Uuid, partitions: i32) -> Topic {
     let topic = Topic {
         name: name.to_owned(),
         id,
     };
-    wait_led(on, &topic, 1);
+    wait_led(on, &topic, partitions);
     topic
 }
 

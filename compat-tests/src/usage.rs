@@ -29,11 +29,7 @@ pub struct Memory {
 /// Reads it.
 pub fn memory(pid: u32) -> Memory {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("running process");
-    let mb = |name| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("status");
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("kB");
-        kib * 1024.0 / 1e6
-    };
+    let mb = |name| size_bytes(&status, name).expect("status") as f64 / 1e6;
     Memory {
         now_mb: mb("VmRSS:"),
         peak_mb: mb("VmHWM:"),
@@ -47,6 +43,18 @@ pub fn read_bytes(pid: u32) -> u64 {
     count.expect("rchar").parse().expect("bytes")
 }
 
+/// Memory that may be had without swapping.
+pub fn available_bytes() -> u64 {
+    let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    size_bytes(&memory, "MemAvailable:").expect("MemAvailable")
+}
+
+/// What a file of /proc tells in kB.
+fn size_bytes(text: &str, name: &str) -> Option<u64> {
+    let kib = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
+
 /// What everything runs on, as a sentence.
 pub fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -58,16 +66,13 @@ pub fn machine() -> String {
         value.unwrap_or("unknown").to_owned()
     };
     let model = field(&read("/proc/cpuinfo"), "model name");
-    let memory: f64 = field(&read("/proc/meminfo"), "MemTotal")
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap_or_default();
+    let memory_bytes = size_bytes(&read("/proc/meminfo"), "MemTotal:").unwrap_or_default();
     let load = read("/proc/loadavg");
     format!(
         "{model}, {} cores, {:.0} GiB of memory, Linux {}, data on {}; brokers and clients share it; load average \
          before the start {}.",
         cores(),
-        memory / f64::from(1 << 20),
+        memory_bytes as f64 / f64::from(1 << 30),
         read("/proc/sys/kernel/osrelease").trim(),
         file_system(),
         load.split_whitespace().next().unwrap_or_default()

@@ -55,13 +55,12 @@ impl Metrics {
 
     /// The text of a scrape. May take a while with many partitions.
     pub fn render(&self) -> String {
-        // Kafka's 50th percentile has two digits in the dashboards made for it.
-        let text = self.recorded.render().replace("quantile=\"0.5\"", "quantile=\"0.50\"");
-        let mut exposition = Exposition(text);
+        let mut exposition = Exposition(self.recorded.render());
         for collector in self.collectors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             collector(&mut exposition);
         }
-        exposition.0
+        // Kafka's 50th percentile has two digits in the dashboards made for it.
+        exposition.0.replace("quantile=\"0.5\"", "quantile=\"0.50\"")
     }
 
     /// Folds what histograms have gathered into their quantiles; to be called every few seconds, scraped or not.
@@ -122,13 +121,7 @@ impl Samples<'_> {
         count: u64,
     ) -> &mut Self {
         for (quantile, value) in QUANTILES.into_iter().zip(quantiles) {
-            // At least two digits, as in Kafka's names of percentiles.
-            let quantile = if quantile == 0.5 {
-                "0.50".to_owned()
-            } else {
-                quantile.to_string()
-            };
-            self.write("", &[labels, &[("quantile", &quantile)]].concat(), value);
+            self.write("", &[labels, &[("quantile", &quantile.to_string())]].concat(), value);
         }
         self.write("_sum", labels, sum).write("_count", labels, count as f64)
     }

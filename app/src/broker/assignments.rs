@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, error};
 
 use super::Broker;
-use crate::lifecycle::BrokerState;
+use crate::lifecycle::{BrokerState, Failures};
 
 /// As many as Kafka's brokers send at once.
 const ASSIGNMENTS_PER_REQUEST: usize = 2250;
@@ -85,7 +85,7 @@ impl<S: LogStore> Broker<S> {
         timeout_ms: i32,
     ) {
         let mut pause = GATHERING;
-        let mut is_failing = false;
+        let mut failures = Failures::default();
         loop {
             if self.assignments.count() == 0 {
                 self.assignments.changed.notified().await;
@@ -93,16 +93,16 @@ impl<S: LogStore> Broker<S> {
             tokio::time::sleep(pause).await;
             let epoch = state.borrow().epoch();
             match self.send_assignments(&controller, epoch, timeout_ms).await {
-                Ok(()) => (pause, is_failing) = (GATHERING, false),
+                Ok(()) => {
+                    pause = GATHERING;
+                    failures.end();
+                }
                 Err(error) => {
                     pause = (pause * 2).min(BACKOFF_MAX);
-                    if error.code == ErrorCode::NotController {
-                        debug!(%error, "no controller for directory assignments");
-                    } else if is_failing {
-                        debug!(%error, "assigning replicas to directories failed again");
-                    } else {
+                    if failures.is_news(&error) {
                         error!(%error, "assigning replicas to directories failed; trying again until it is answered");
-                        is_failing = true;
+                    } else {
+                        debug!(%error, "assigning replicas to directories failed");
                     }
                 }
             }

@@ -119,9 +119,10 @@ impl Runtimes {
         for (runtime, metrics) in &all {
             samples.sample(&[("runtime", runtime)], metrics.num_workers() as f64);
         }
-        let now = busy(&self.data.metrics());
+        let [(_, data), _] = &all;
+        let now = busy(data);
         let (earlier, time) = self.busy.exchange(now);
-        let workers = self.data.metrics().num_workers() as f64;
+        let workers = data.num_workers() as f64;
         let busy_share = now.saturating_sub(earlier).as_secs_f64() / (time.as_secs_f64() * workers);
         for name in [
             "kafka_network_socketserver_networkprocessoravgidle_percent",

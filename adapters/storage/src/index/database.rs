@@ -50,16 +50,13 @@ impl Database {
                 path.display()
             )));
         }
-        let unknown = journals::find_unknown_types(&path.join("db")).or_fail(health, "reading the index")?;
-        let reason = match (version, unknown) {
-            (Some(Ok(FORMAT_VERSION)), None) => match open_checked(&path) {
+        let reason = match version {
+            Some(Ok(FORMAT_VERSION)) => match open_sound(&path, health)? {
                 Ok(db) => return Ok(Database { db, format_file }),
-                Err(error) if is_damage(&error) => error.to_string(),
-                Err(error) => return Err(health.fail("opening the index", error)),
+                Err(damage) => damage,
             },
-            (Some(Ok(FORMAT_VERSION)), Some(file)) => format!("{file} has records of unknown types"),
-            (Some(_), _) => "its format is older".to_owned(),
-            (None, _) => "it is missing".to_owned(),
+            Some(_) => "its format is older".to_owned(),
+            None => "it is missing".to_owned(),
         };
         if path.exists() {
             tracing::warn!(path = %path.display(), reason, "the index is made again");
@@ -138,6 +135,19 @@ fn is_damage(error: &rocksdb::Error) -> bool {
         ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound => true,
         ErrorKind::IOError => error.as_ref().contains("No such file"),
         _ => false,
+    }
+}
+
+/// Opens the database, or says what is damaged.
+fn open_sound(path: &Path, health: &Health) -> Result<Result<DB, String>, StorageError> {
+    let unknown = journals::find_unknown_types(&path.join("db")).or_fail(health, "reading the index")?;
+    if let Some(file) = unknown {
+        return Ok(Err(format!("{file} has records of unknown types")));
+    }
+    match open_checked(path) {
+        Ok(db) => Ok(Ok(db)),
+        Err(error) if is_damage(&error) => Ok(Err(error.to_string())),
+        Err(error) => Err(health.fail("opening the index", error)),
     }
 }
 

@@ -3,8 +3,10 @@
 //! On a virtual machine, memory that was not used yet, or was free for some seconds, costs a fault in the hypervisor when it
 //! is used again: several times as much as the copy into it. With free memory, that is most of what a broker's writes
 //! take, and hides the broker.
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek};
+
+use ottla_compat_tests::usage::available_bytes;
 
 /// What is left to brokers and clients.
 const LEFT_BYTES: u64 = 2 << 30;
@@ -27,11 +29,4 @@ impl FullCache {
         self.0.rewind().expect("rewind");
         while self.0.read(&mut chunk).expect("read") > 0 {}
     }
-}
-
-fn available_bytes() -> u64 {
-    let memory = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.expect("MemAvailable") * 1024
 }

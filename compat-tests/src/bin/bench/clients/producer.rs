@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla_compat_tests::node::Node;
-use ottla_compat_tests::raw::encode;
+use ottla_compat_tests::raw::{encode, framed};
 use ottla_compat_tests::requests::{Topic, produce};
 use rustix::thread::set_current_timer_slack;
 
@@ -78,8 +78,7 @@ impl Producer {
             0,
             &produce(VERSION, topic, -1, &[(partition, Some(batch.clone()))]),
         );
-        let size = u32::try_from(request.len()).expect("size").to_be_bytes();
-        let frame = [&size, &request[..]].concat();
+        let frame = framed(&request);
         Self {
             receiver: Receiver {
                 stream: stream.try_clone().expect("stream"),

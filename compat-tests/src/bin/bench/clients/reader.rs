@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use ottla_compat_tests::node::Node;
-use ottla_compat_tests::raw::encode;
+use ottla_compat_tests::raw::{encode, framed};
 use ottla_compat_tests::requests::{Topic, at, fetch};
 use rustix::net::{RecvFlags, recv};
 
@@ -74,8 +74,7 @@ impl Reader {
             .zip(&self.offsets)
             .map(|(partition, offset)| at(partition, *offset as i64).with_partition_max_bytes(PARTITION_BYTES_MAX));
         let request = encode(VERSION, 0, &fetch(VERSION, &self.topic, partitions.collect()));
-        let size = (request.len() as u32).to_be_bytes();
-        self.stream.write_all(&[&size, &request[..]].concat()).expect("request");
+        self.stream.write_all(&framed(&request)).expect("request");
         // Size, correlation id, throttle time, error code, session, number of topics, name, number of partitions.
         let mut head = self.take(4 + 4 + 4 + 2 + 4 + 4 + 2 + self.topic.name.len() + 4);
         assert_eq!(head[12..14], [0, 0], "error code");
