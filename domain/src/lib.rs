@@ -3,8 +3,10 @@
 //! This crate never touches a clock, a socket, a file, a thread or randomness: time ([`ids::Timestamp`],
 //! [`ids::Mono`]), entropy and bytes come in as arguments, facts and [`error::ErrorCode`]s go out.
 
+pub mod coordinator;
 pub mod error;
 pub mod fetch;
+pub mod groups;
 pub mod ids;
 pub mod log;
 pub mod metadata;

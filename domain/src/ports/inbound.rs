@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::outbound::RecordSlice;
 use crate::error::{ApiError, ErrorCode};
+use crate::groups::commands::{GroupCommand, ListGroups, ListedGroup};
 use crate::ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId,
 };
@@ -419,4 +420,20 @@ pub trait RaftApi: Send + Sync + 'static {
 
     /// What DescribeQuorum tells; `None` when this node does not lead the quorum.
     fn describe_quorum(&self) -> impl Future<Output = Option<raft::QuorumStatus>> + Send;
+}
+
+/// Groups and their offsets, as far as this broker coordinates them. Every method answers NOT_COORDINATOR for a group that
+/// another broker coordinates, COORDINATOR_LOAD_IN_PROGRESS while the groups are read from the log, and
+/// COORDINATOR_NOT_AVAILABLE when the broker stops or its log failed.
+pub trait GroupApi: Send + Sync + 'static {
+    /// The broker that coordinates a group. Creates the topic of offsets where there is none yet: then the answer is
+    /// COORDINATOR_NOT_AVAILABLE, which clients retry.
+    fn find_group_coordinator(&self, group_id: &str) -> impl Future<Output = Result<BrokerId, ApiError>> + Send;
+
+    /// Takes a command to a group and answers once what the answer tells is committed. A JoinGroup or SyncGroup may take as
+    /// long as a rebalance.
+    fn group<C: GroupCommand>(&self, command: C) -> impl Future<Output = Result<C::Reply, ErrorCode>> + Send;
+
+    /// The groups that this broker coordinates.
+    fn list_groups(&self, filter: ListGroups) -> impl Future<Output = Result<Vec<ListedGroup>, ErrorCode>> + Send;
 }

@@ -1,0 +1,91 @@
+//! The contract of coordinators: replicated state machines over the partitions of an internal topic.
+//!
+//! A shard is all the state behind one partition. Commands turn into records and replies; records are the only way in which
+//! hard state changes, live and on load alike, so that recovery, failover and tests take one path. What may be lost on a
+//! failover (sessions, waiting requests) is soft state: it changes in [`Shard::handle`] and is rebuilt by [`Shard::loaded`].
+
+use std::sync::Arc;
+
+use crate::ids::{Mono, Offset, Timestamp};
+use crate::metadata::image::MetadataImage;
+
+/// Names a request whose answer may come with a later event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// The time, as the shell reads it once for each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// What goes into records and is compared with them.
+    pub timestamp: Timestamp,
+    /// What timeouts are measured with.
+    pub mono: Mono,
+}
+
+/// What a step asks the shell to do, in this order: apply the records and append them, and, once they are committed, send
+/// the replies.
+#[derive(Debug)]
+pub struct Effects<R, Y> {
+    /// Go into the log as one batch, or with [`Effects::is_atomic`] unset in several.
+    pub records: Vec<R>,
+    /// The requests that are answered, of this step or of earlier ones.
+    pub replies: Vec<(Token, Y)>,
+    /// The records take effect together or not at all.
+    pub is_atomic: bool,
+}
+
+impl<R, Y> Default for Effects<R, Y> {
+    fn default() -> Self {
+        Effects {
+            records: Vec::new(),
+            replies: Vec::new(),
+            is_atomic: true,
+        }
+    }
+}
+
+impl<R, Y> Effects<R, Y> {
+    /// A reply without records.
+    pub fn reply(token: Token, reply: Y) -> Self {
+        Effects {
+            replies: vec![(token, reply)],
+            ..Effects::default()
+        }
+    }
+}
+
+/// The state machine behind one partition of an internal topic.
+pub trait Shard: Send + 'static {
+    /// What is asked of it.
+    type Command: Send + 'static;
+    /// What it answers.
+    type Reply: Send + 'static;
+    /// What it writes.
+    type Record: Send + 'static;
+
+    /// Takes a command. Changes soft state only; the caller applies the records of the result before the next step.
+    /// `entropy` is fresh randomness.
+    fn handle(
+        &mut self,
+        now: Now,
+        entropy: u128,
+        command: Self::Command,
+        token: Token,
+    ) -> Effects<Self::Record, Self::Reply>;
+
+    /// Takes the time: what was due by [`Shard::next_deadline`]. The caller calls again while the deadline is not later
+    /// than `now`, after it applied the records.
+    fn on_deadline(&mut self, now: Now, entropy: u128) -> Effects<Self::Record, Self::Reply>;
+
+    /// When [`Shard::on_deadline`] wants to be called, if ever.
+    fn next_deadline(&self) -> Option<Mono>;
+
+    /// Takes newer metadata into account.
+    fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> Effects<Self::Record, Self::Reply>;
+
+    /// Takes a record over into hard state: one that a step has just returned, or one that is read from the log.
+    fn apply(&mut self, offset: Offset, record: Self::Record);
+
+    /// All records of the log were applied, live ones follow: builds soft state, conservatively.
+    fn loaded(&mut self, now: Now) -> Effects<Self::Record, Self::Reply>;
+}

@@ -1,0 +1,9 @@
+//! Group coordination: which member of a group reads which partitions, and how far each group has read.
+//!
+//! [`shard::GroupShard`] holds the groups of one partition of `__consumer_offsets`. Classic groups (JoinGroup and SyncGroup)
+//! and consumer groups (KIP-848) live side by side in it, with the offsets that were committed for them.
+
+pub mod commands;
+pub mod partition;
+pub mod settings;
+pub mod timers;
