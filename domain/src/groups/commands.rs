@@ -227,10 +227,13 @@ pub struct OffsetFetch {
     /// The member's epoch; negative outside of a group.
     pub member_epoch: i32,
     /// The partitions by topic; `None` for all there are.
-    pub topics: Option<Vec<(Arc<str>, TopicId, Vec<PartitionId>)>>,
+    pub topics: Option<Vec<FetchTopic>>,
     /// Do not show offsets that an open transaction may change (KIP-447).
     pub require_stable: bool,
 }
+
+/// Partitions of a topic whose offsets are read: its name and id, which is [`TopicId::ZERO`] when the client does not use it.
+pub type FetchTopic = (Arc<str>, TopicId, Vec<PartitionId>);
 
 /// Committed offsets by topic, or the error of the whole group.
 pub type FetchedOffsets = Result<Vec<(Arc<str>, TopicId, Vec<FetchedOffset>)>, ErrorCode>;
