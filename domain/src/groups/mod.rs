@@ -5,5 +5,6 @@
 
 pub mod commands;
 pub mod partition;
+pub mod records;
 pub mod settings;
 pub mod timers;

@@ -5,4 +5,6 @@ pub mod compression;
 pub mod control;
 pub mod primitives;
 pub mod records;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod walk;

@@ -1,6 +1,7 @@
 //! Generates Rust from the message schemas in Apache Kafka's jars: `ottla-schema LIB`, with the folder of the jars, rewrites
 //! the generated files of the workspace. `./dev schema` fetches the jars and runs it.
 
+mod groups;
 mod messages;
 mod records;
 mod rust;
@@ -20,8 +21,17 @@ const HEADER: &str =
 /// The generated files, by their path in the workspace.
 fn generate(lib: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
     let clients = jars::schemas(lib, "kafka-clients")?;
+    let groups = jars::schemas(lib, "kafka-group-coordinator")?;
     let metadata = jars::schemas(lib, "kafka-metadata")?;
     let mut files = vec![
+        (
+            "domain/src/groups/records.rs".to_owned(),
+            groups::group_records(&groups)?,
+        ),
+        (
+            "domain/src/groups/records/arbitrary.rs".to_owned(),
+            groups::arbitrary_group_records(&groups)?,
+        ),
         (
             "domain/src/metadata/records.rs".to_owned(),
             records::metadata_records(&metadata)?,

@@ -26,7 +26,7 @@ pub fn arbitrary_metadata_records(schemas: &[Message]) -> Result<String, BadSche
         }
     }
     Ok(format!(
-        "//! Any value of every metadata record.\n\nuse super::tests::Entropy;\nuse super::*;\n\n\
+        "//! Any value of every metadata record.\n\nuse super::*;\nuse crate::record::testing::Entropy;\n\n\
          /// Makes a record that a version can hold.\n\
          type Make = fn(&mut Entropy, i16) -> MetadataRecord;\n\n\
          /// All types of records, with the newest version of each.\n\
@@ -34,7 +34,7 @@ pub fn arbitrary_metadata_records(schemas: &[Message]) -> Result<String, BadSche
     ))
 }
 
-fn emit_arbitrary(out: &mut String, emitter: &Emitter<'_>, structure: &Structure) -> Result<(), BadSchema> {
+pub fn emit_arbitrary(out: &mut String, emitter: &Emitter<'_>, structure: &Structure) -> Result<(), BadSchema> {
     let name = emitter.rust_name(&structure.name);
     let mut fields = String::new();
     for field in &structure.fields {
@@ -53,6 +53,16 @@ fn emit_arbitrary(out: &mut String, emitter: &Emitter<'_>, structure: &Structure
             None => writeln!(fields, "{}: {value},", field_name(field)).ok(),
         };
     }
+    if emitter.has_tagged_fields(structure) {
+        match emitter.flexible(structure) {
+            None => writeln!(fields, "unknown_tagged_fields: entropy.unknown_tagged_fields(),").ok(),
+            Some(flexible) => writeln!(
+                fields,
+                "unknown_tagged_fields: if {flexible} {{ entropy.unknown_tagged_fields() }} else {{ UnknownTaggedFields::new() }},"
+            )
+            .ok(),
+        };
+    }
     let used = if fields.contains("schema_version") {
         "schema_version"
     } else {
@@ -61,7 +71,7 @@ fn emit_arbitrary(out: &mut String, emitter: &Emitter<'_>, structure: &Structure
     writeln!(
         out,
         "impl {name} {{ fn arbitrary(entropy: &mut Entropy, {used}: i16) -> Self {{ \
-         {name} {{ {fields} unknown_tagged_fields: entropy.unknown_tagged_fields() }} }} }}\n"
+         {name} {{ {fields} }} }} }}\n"
     )
     .ok();
     Ok(())
@@ -78,7 +88,7 @@ fn arbitrary(emitter: &Emitter<'_>, ty: &Type) -> String {
 }
 
 /// Structure names that more than one of `messages` has.
-fn shared_names(messages: &[Message]) -> Result<BTreeSet<String>, BadSchema> {
+pub fn shared_names(messages: &[Message]) -> Result<BTreeSet<String>, BadSchema> {
     let mut count = BTreeMap::<String, usize>::new();
     for message in messages {
         for structure in message.structures()? {

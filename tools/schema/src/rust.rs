@@ -10,7 +10,9 @@ use crate::schema::{BadSchema, Field, Message, Structure, Type, Versions, snake_
 pub enum Style {
     /// `String`; no newtypes; all versions are flexible, so that writing cannot fail.
     Record,
-    /// kafka-protocol's `StrBytes`, `TopicName` and `BrokerId`, and its `with_` builders.
+    /// The same, but not all versions are flexible: a string may be too long for one.
+    CoordinatorRecord,
+    /// kafka-protocol's `StrBytes`, `TopicName`, `GroupId` and `BrokerId`, and its `with_` builders.
     Wire,
 }
 
@@ -86,6 +88,20 @@ impl<'a> Emitter<'a> {
         self.style == Style::Wire
     }
 
+    fn is_fallible(&self) -> bool {
+        self.style != Style::Record
+    }
+
+    /// Records without any flexible version have no tagged fields; messages keep kafka-protocol's shape.
+    pub fn has_tagged_fields(&self, structure: &Structure) -> bool {
+        self.wire() || !self.message.flexible_versions.intersect(structure.versions).is_empty()
+    }
+
+    /// The versions in which `structure` has tagged fields, as an expression; none when all do.
+    pub fn flexible(&self, structure: &Structure) -> Option<String> {
+        condition(self.message.flexible_versions, structure.versions)
+    }
+
     /// Structures with their codecs; `doc` names what the message is.
     pub fn emit(&self, doc: &str) -> Result<String> {
         let mut out = String::new();
@@ -126,7 +142,10 @@ impl<'a> Emitter<'a> {
         for (field, ty) in &fields {
             writeln!(out, "pub {field}: {ty},").ok();
         }
-        writeln!(out, "pub unknown_tagged_fields: UnknownTaggedFields,\n}}\n").ok();
+        if self.has_tagged_fields(structure) {
+            writeln!(out, "pub unknown_tagged_fields: UnknownTaggedFields,").ok();
+        }
+        writeln!(out, "}}\n").ok();
 
         writeln!(out, "impl {name} {{").ok();
         if self.wire() {
@@ -151,7 +170,10 @@ impl<'a> Emitter<'a> {
             for ((field, _), default) in fields.iter().zip(&defaults) {
                 writeln!(out, "{field}: {default},").ok();
             }
-            writeln!(out, "unknown_tagged_fields: UnknownTaggedFields::new(),\n}} }} }}\n").ok();
+            if self.has_tagged_fields(structure) {
+                writeln!(out, "unknown_tagged_fields: UnknownTaggedFields::new(),").ok();
+            }
+            writeln!(out, "}} }} }}\n").ok();
         }
         Ok(())
     }
@@ -189,28 +211,25 @@ impl<'a> Emitter<'a> {
         } else {
             format!("from.tagged_fields(|tag, field| {{ match tag {{ {tagged} _ => return Ok(false) }} Ok(true) }})?")
         };
-        match condition(self.message.flexible_versions, structure.versions) {
-            None => writeln!(body, "let unknown_tagged_fields = {tags};").ok(),
-            Some(flexible) => writeln!(
-                body,
-                "let unknown_tagged_fields = if {flexible} {{ {tags} }} else {{ UnknownTaggedFields::new() }};"
-            )
-            .ok(),
-        };
-        let names: Vec<String> = structure.fields.iter().map(|f| format!("{},", field_name(f))).collect();
+        let mut names: String = structure.fields.iter().map(|f| format!("{},", field_name(f))).collect();
+        if self.has_tagged_fields(structure) {
+            match self.flexible(structure) {
+                None => writeln!(body, "let unknown_tagged_fields = {tags};").ok(),
+                Some(flexible) => writeln!(
+                    body,
+                    "let unknown_tagged_fields = if {flexible} {{ {tags} }} else {{ UnknownTaggedFields::new() }};"
+                )
+                .ok(),
+            };
+            names.push_str("unknown_tagged_fields");
+        }
         let version = if body.contains("schema_version") {
             "schema_version"
         } else {
             "_schema_version"
         };
         writeln!(out, "fn read(from: &mut Reader<'_>, {version}: i16) -> Result<Self> {{").ok();
-        writeln!(
-            out,
-            "{body} Ok({} {{ {} unknown_tagged_fields }}) }}\n",
-            self.rust_name(&structure.name),
-            names.concat()
-        )
-        .ok();
+        writeln!(out, "{body} Ok({} {{ {names} }}) }}\n", self.rust_name(&structure.name)).ok();
         Ok(())
     }
 
@@ -247,16 +266,18 @@ impl<'a> Emitter<'a> {
                 "let mut tagged = Vec::new(); {tagged} out.put_tagged_fields(&tagged, &self.unknown_tagged_fields);"
             )
         };
-        match condition(self.message.flexible_versions, structure.versions) {
-            None => writeln!(body, "{tags}").ok(),
-            Some(flexible) => writeln!(body, "if {flexible} {{ {tags} }}").ok(),
-        };
+        if self.has_tagged_fields(structure) {
+            match self.flexible(structure) {
+                None => writeln!(body, "{tags}").ok(),
+                Some(flexible) => writeln!(body, "if {flexible} {{ {tags} }}").ok(),
+            };
+        }
         let version = if body.contains("schema_version") {
             "schema_version"
         } else {
             "_schema_version"
         };
-        let (returns, end) = if self.wire() {
+        let (returns, end) = if self.is_fallible() {
             (" -> Result<(), EncodeError>", "Ok(())")
         } else {
             ("", "")
@@ -378,6 +399,7 @@ impl<'a> Emitter<'a> {
         match (self.style, field.entity_type.as_deref()) {
             (Style::Wire, Some("brokerId")) => Some("BrokerId"),
             (Style::Wire, Some("topicName")) => Some("TopicName"),
+            (Style::Wire, Some("groupId")) => Some("GroupId"),
             _ => None,
         }
     }
@@ -535,7 +557,7 @@ impl<'a> Emitter<'a> {
 
     fn write(&self, field: &Field, versions: Versions, name: &str, out: &str) -> Result<String> {
         let versions = field.versions.intersect(versions);
-        let question = if self.wire() { "?" } else { "" };
+        let question = if self.is_fallible() { "?" } else { "" };
         Ok(match &field.ty {
             Type::String => {
                 let (null, value) = match (is_nullable(field), self.newtype(field).is_some()) {
@@ -648,7 +670,7 @@ fn negated(condition: &str) -> String {
     if condition.contains("..=") {
         format!("!{condition}")
     } else {
-        condition.replace(">=", "<").replace("<=", ">")
+        condition.replace(">=", "<").replace("<=", ">").replace("==", "!=")
     }
 }
 
@@ -663,6 +685,8 @@ pub fn condition(versions: Versions, within: Versions) -> Option<String> {
         Some(format!("schema_version >= {min}"))
     } else if min <= within.min {
         Some(format!("schema_version <= {max}"))
+    } else if min == max {
+        Some(format!("schema_version == {min}"))
     } else {
         Some(format!("({min}..={max}).contains(&schema_version)"))
     }

@@ -178,6 +178,7 @@ pub struct Field {
     pub name: String,
     #[serde(rename = "type")]
     pub ty: Type,
+    #[serde(default = "none")]
     pub versions: Versions,
     #[serde(default = "none")]
     pub nullable_versions: Versions,
@@ -233,7 +234,12 @@ impl Message {
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
             .collect();
-        serde_json::from_str(&json.join("\n"))
+        let mut message: Message = serde_json::from_str(&json.join("\n"))?;
+        fill_versions(&mut message.fields);
+        for common in &mut message.common_structs {
+            fill_versions(&mut common.fields);
+        }
+        Ok(message)
     }
 
     /// The message itself and every structure in it, outermost first; fields outside of the valid versions are left out.
@@ -292,6 +298,16 @@ impl Message {
         common
             .map(|common| common.fields.as_slice())
             .ok_or_else(|| BadSchema(format!("{}: no {name}", self.name)))
+    }
+}
+
+/// A field that does not say its versions has those in which it is tagged.
+fn fill_versions(fields: &mut [Field]) {
+    for field in fields {
+        if field.versions.is_empty() {
+            field.versions = field.tagged_versions;
+        }
+        fill_versions(&mut field.fields);
     }
 }
 

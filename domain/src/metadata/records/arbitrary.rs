@@ -2,8 +2,8 @@
 
 //! Any value of every metadata record.
 
-use super::tests::Entropy;
 use super::*;
+use crate::record::testing::Entropy;
 
 /// Makes a record that a version can hold.
 type Make = fn(&mut Entropy, i16) -> MetadataRecord;

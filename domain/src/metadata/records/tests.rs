@@ -3,71 +3,7 @@ use proptest::prelude::*;
 use super::arbitrary::KINDS;
 use super::*;
 use crate::record::primitives::StringTooLong;
-
-/// Random values, from bytes that proptest shrinks towards zeros.
-pub(super) struct Entropy(std::vec::IntoIter<u8>);
-
-impl Entropy {
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        [(); N].map(|()| self.0.next().unwrap_or(0))
-    }
-
-    fn below(&mut self, limit: u8) -> usize {
-        usize::from(self.array::<1>()[0] % limit)
-    }
-
-    pub(super) fn bool(&mut self) -> bool {
-        self.below(2) == 1
-    }
-
-    pub(super) fn i8(&mut self) -> i8 {
-        i8::from_be_bytes(self.array())
-    }
-
-    pub(super) fn i16(&mut self) -> i16 {
-        i16::from_be_bytes(self.array())
-    }
-
-    pub(super) fn u16(&mut self) -> u16 {
-        u16::from_be_bytes(self.array())
-    }
-
-    pub(super) fn i32(&mut self) -> i32 {
-        i32::from_be_bytes(self.array())
-    }
-
-    pub(super) fn i64(&mut self) -> i64 {
-        i64::from_be_bytes(self.array())
-    }
-
-    pub(super) fn f64(&mut self) -> f64 {
-        f64::from(self.i32())
-    }
-
-    pub(super) fn uuid(&mut self) -> Uuid {
-        Uuid::from_bytes(self.array())
-    }
-
-    pub(super) fn string(&mut self) -> String {
-        "aß𝄞".chars().cycle().take(self.below(150)).collect()
-    }
-
-    pub(super) fn bytes(&mut self) -> Bytes {
-        self.vec(|entropy| entropy.array::<1>()[0]).into()
-    }
-
-    pub(super) fn option<T>(&mut self, value: impl FnOnce(&mut Entropy) -> T) -> Option<T> {
-        self.bool().then(|| value(self))
-    }
-
-    pub(super) fn vec<T>(&mut self, mut element: impl FnMut(&mut Entropy) -> T) -> Vec<T> {
-        (0..self.below(4)).map(|_| element(self)).collect()
-    }
-
-    pub(super) fn unknown_tagged_fields(&mut self) -> UnknownTaggedFields {
-        (0..self.below(3)).map(|n| (100 + n as u32, self.bytes())).collect()
-    }
-}
+use crate::record::testing::{Entropy, hex};
 
 fn records() -> impl Strategy<Value = (MetadataRecord, i16)> {
     let versions = KINDS
@@ -75,7 +11,7 @@ fn records() -> impl Strategy<Value = (MetadataRecord, i16)> {
         .flat_map(|(make, newest)| (0..=*newest).map(move |version| (*make, version)));
     let one = prop::sample::select(versions.collect::<Vec<_>>());
     (one, prop::collection::vec(any::<u8>(), 0..600))
-        .prop_map(|((make, version), entropy)| (make(&mut Entropy(entropy.into_iter()), version), version))
+        .prop_map(|((make, version), entropy)| (make(&mut Entropy::new(entropy), version), version))
 }
 
 fn encoded(record: &MetadataRecord, version: i16) -> BytesMut {
@@ -121,15 +57,6 @@ proptest! {
             record.encode(&mut BytesMut::new());
         }
     }
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter_map(|c| c.to_digit(16))
-        .map(|digit| digit as u8)
-        .collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 /// Records that Apache Kafka 4.3.1 wrote to its metadata log and snapshots.
