@@ -3,6 +3,7 @@
 //! [`shard::GroupShard`] holds the groups of one partition of `__consumer_offsets`. Classic groups (JoinGroup and SyncGroup)
 //! and consumer groups (KIP-848) live side by side in it, with the offsets that were committed for them.
 
+pub mod assignors;
 pub mod commands;
 pub mod partition;
 pub mod records;
