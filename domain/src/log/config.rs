@@ -33,7 +33,7 @@ pub struct CleanupPolicy {
 }
 
 /// The effective settings of one log, defaults included. Names, units and defaults are those of Kafka's topic configs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`.
     pub segment_bytes: u32,
@@ -53,6 +53,12 @@ pub struct LogConfig {
     pub file_delete_delay_ms: i64,
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
+    /// `min.cleanable.dirty.ratio`: 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: i64,
     /// `max.compaction.lag.ms`.
     pub max_compaction_lag_ms: i64,
     /// `flush.messages`.
@@ -77,7 +83,8 @@ pub struct LogConfig {
     pub preallocate: bool,
 }
 
-const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const WEEK_MS: i64 = 7 * DAY_MS;
 
 impl Default for LogConfig {
     fn default() -> Self {
@@ -94,6 +101,9 @@ impl Default for LogConfig {
                 delete: true,
                 compact: false,
             },
+            delete_retention_ms: DAY_MS,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,

@@ -1,5 +1,6 @@
 //! The rules of a partition's log: offsets, leader epochs, producers, retention, rolling and what may be appended.
 
+pub mod compaction;
 pub mod config;
 pub mod epochs;
 pub mod offsets;

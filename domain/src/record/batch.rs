@@ -155,6 +155,12 @@ impl Attributes {
         self.with_flag(CONTROL_FLAG, on)
     }
 
+    /// With a base timestamp that is a delete horizon, or not.
+    #[must_use]
+    pub const fn with_delete_horizon(self, on: bool) -> Attributes {
+        self.with_flag(DELETE_HORIZON_FLAG, on)
+    }
+
     const fn with_flag(self, flag: i16, on: bool) -> Attributes {
         match on {
             true => Attributes(self.0 | flag),

@@ -176,6 +176,12 @@ impl<'a> NodeConfig<'a> {
                 delete: policies.iter().any(|policy| policy == "delete"),
                 compact: policies.iter().any(|policy| policy == "compact"),
             },
+            delete_retention_ms: number("delete.retention.ms"),
+            min_cleanable_dirty_ratio: match value("min.cleanable.dirty.ratio") {
+                Some(Value::Double(ratio)) => ratio,
+                _ => 0.0,
+            },
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
             max_compaction_lag_ms: number("max.compaction.lag.ms"),
             flush_messages: number("flush.messages"),
             flush_ms: number("flush.ms"),
