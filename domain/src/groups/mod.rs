@@ -5,6 +5,8 @@
 
 pub mod assignors;
 pub mod commands;
+pub mod context;
+pub mod offsets;
 pub mod partition;
 pub mod records;
 pub mod settings;

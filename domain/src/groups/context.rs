@@ -1,0 +1,84 @@
+//! What a group sees of the world in one step.
+
+use std::sync::Arc;
+
+use super::commands::Reply;
+use super::records::GroupRecord;
+use super::settings::GroupSettings;
+use super::timers::Timers;
+use crate::coordinator::{Effects, Now, Token};
+use crate::ids::Mono;
+use crate::metadata::image::MetadataImage;
+
+/// What is due, by group and member.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A member of a classic group was silent, or never came back with the id that it was given.
+    ClassicMember(Arc<str>, Arc<str>),
+    /// The members of a classic group had time to join.
+    ClassicJoin(Arc<str>),
+    /// The members of a classic group had time to ask for their assignments.
+    ClassicSync(Arc<str>),
+    /// A member of a consumer group was silent.
+    ConsumerSession(Arc<str>, Arc<str>),
+    /// A member of a consumer group had time to give partitions up, or, of the classic protocol, to join or sync.
+    ConsumerRebalance(Arc<str>, Arc<str>),
+    /// A consumer group may have its next assignment.
+    ConsumerAssignment(Arc<str>),
+    /// The patterns of a consumer group are matched again.
+    ConsumerPatterns(Arc<str>),
+    /// Offsets may have expired.
+    OffsetExpiration,
+}
+
+/// Matches topics' names against patterns of RE2's syntax. The domain has no regular expressions: the shell brings them.
+pub trait Patterns: Send + Sync {
+    /// Those of `names` that match as a whole; what is wrong with the pattern, for a person.
+    fn matching(&self, pattern: &str, names: &mut dyn Iterator<Item = &Arc<str>>) -> Result<Vec<Arc<str>>, String>;
+}
+
+/// The surroundings of a group while it takes a command or a timer.
+pub struct Context<'a> {
+    /// The time of this step.
+    pub now: Now,
+    /// Fresh randomness of this step.
+    pub entropy: u128,
+    /// The broker's settings.
+    pub settings: &'a GroupSettings,
+    /// The cluster.
+    pub image: &'a MetadataImage,
+    /// Topics by pattern.
+    pub patterns: &'a dyn Patterns,
+    /// What is due when, for all groups of the shard.
+    pub timers: &'a mut Timers<Timer>,
+    /// What this step asks of the shell.
+    pub effects: &'a mut Effects<GroupRecord, Reply>,
+}
+
+impl Context<'_> {
+    /// Answers a request, this one or an earlier one.
+    pub fn reply(&mut self, token: Token, reply: Reply) {
+        self.effects.replies.push((token, reply));
+    }
+
+    /// Writes a record.
+    pub fn write(&mut self, record: GroupRecord) {
+        self.effects.records.push(record);
+    }
+
+    /// Sets a timer that is due after `delay_ms`.
+    pub fn set_timer(&mut self, timer: Timer, delay_ms: i64) {
+        self.timers.set(timer, self.now.mono.plus_ms(delay_ms));
+    }
+
+    /// The moment `delay_ms` from now.
+    pub fn after_ms(&self, delay_ms: i64) -> Mono {
+        self.now.mono.plus_ms(delay_ms)
+    }
+}
+
+/// A new member id as Kafka makes them: `prefix-uuid`.
+pub fn new_member_id(prefix: &str, entropy: u128) -> Arc<str> {
+    let uuid = uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid();
+    format!("{prefix}-{uuid}").into()
+}
