@@ -4,6 +4,7 @@
 //! and consumer groups (KIP-848) live side by side in it, with the offsets that were committed for them.
 
 pub mod assignors;
+pub mod classic;
 pub mod commands;
 pub mod context;
 pub mod offsets;
