@@ -88,9 +88,10 @@ impl GroupSettings {
             min: int(&format!("group.consumer.min.{name}")),
             max: int(&format!("group.consumer.max.{name}")),
         };
-        let policy = config.text("group.consumer.migration.policy").unwrap_or_default();
+        let policy = config.value("group.consumer.migration.policy");
+        let policy = policy.map(|policy| policy.to_string()).unwrap_or_default();
         let allows = |way: &str| policy.eq_ignore_ascii_case("BIDIRECTIONAL") || policy.eq_ignore_ascii_case(way);
-        let assignors = config.text("group.consumer.assignors").unwrap_or_default();
+        let assignors = config.list("group.consumer.assignors");
         GroupSettings {
             min_session_timeout_ms: int("group.min.session.timeout.ms"),
             max_session_timeout_ms: int("group.max.session.timeout.ms"),
@@ -103,7 +104,7 @@ impl GroupSettings {
             consumer_heartbeat_interval_ms: bounded("heartbeat.interval.ms"),
             consumer_assignment_interval_ms: bounded("assignment.interval.ms"),
             consumer_max_size: size("group.consumer.max.size"),
-            consumer_assignors: assignors.split(',').map(|name| name.trim().into()).collect(),
+            consumer_assignors: assignors.into_iter().map(Into::into).collect(),
             consumer_migration_policy: MigrationPolicy {
                 allows_upgrade: allows("UPGRADE"),
                 allows_downgrade: allows("DOWNGRADE"),
@@ -128,5 +129,45 @@ impl GroupSettings {
                 .consumer_assignment_interval_ms
                 .of(value("consumer.assignment.interval.ms")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::BrokerId;
+    use crate::metadata::config::effective::Properties;
+
+    fn settings(properties: &[(&str, &str)]) -> GroupSettings {
+        let properties = properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let properties = Properties::from_iter(properties);
+        let image = MetadataImage::default();
+        GroupSettings::new(&NodeConfig::of(&image, BrokerId(1), &properties), 1_000_000)
+    }
+
+    #[test]
+    fn defaults_are_those_of_kafka() {
+        let settings = settings(&[]);
+        assert_eq!(settings.consumer_assignors, ["uniform".into(), "range".into()]);
+        let policy = settings.consumer_migration_policy;
+        assert!(policy.allows_upgrade && policy.allows_downgrade);
+        assert_eq!(
+            (settings.min_session_timeout_ms, settings.max_session_timeout_ms),
+            (6_000, 1_800_000)
+        );
+        assert_eq!(settings.offsets_retention_ms, 7 * 24 * 60 * 60 * 1_000);
+    }
+
+    #[test]
+    fn lists_and_names_are_read_as_kafka_does() {
+        let settings = settings(&[
+            ("group.consumer.assignors", "range , uniform"),
+            ("group.consumer.migration.policy", "upgrade"),
+        ]);
+        assert_eq!(settings.consumer_assignors, ["range".into(), "uniform".into()]);
+        let policy = settings.consumer_migration_policy;
+        assert!(policy.allows_upgrade && !policy.allows_downgrade);
     }
 }

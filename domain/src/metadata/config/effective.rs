@@ -106,6 +106,14 @@ impl<'a> NodeConfig<'a> {
         matches!(self.value(name), Some(Value::Boolean(true)))
     }
 
+    /// The items of a list in effect.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Some(Value::List(items)) => items,
+            _ => Vec::new(),
+        }
+    }
+
     /// What a topic's setting is without an override: the first synonym that is set, else the first that has a default.
     pub fn topic_default(&self, topic: &TopicSetting) -> Option<Value> {
         let set = topic.synonyms.iter().find_map(|(name, factor)| {
