@@ -35,25 +35,52 @@ impl AutoCreation {
         {
             return;
         }
-        let names: Vec<String> = {
-            let mut in_flight = self.in_flight.lock();
-            // Internal topics are made by their coordinators, with settings of their own.
-            let mut is_new =
-                |name: &String| !is_internal(name) && in_flight.len() < IN_FLIGHT_MAX && in_flight.insert(name.clone());
-            names.into_iter().filter(|name| is_new(name)).collect()
-        };
-        if names.is_empty() {
-            return;
-        }
-        let new_topic = |name: &String| NewTopic {
-            name: name.clone(),
+        let new_topic = |name: String| NewTopic {
+            name,
             partitions: -1,
             replication_factor: -1,
             assignments: Vec::new(),
             configs: Vec::new(),
         };
+        // Internal topics are made by their coordinators, with settings of their own.
+        let topics = names.into_iter().filter(|name| !is_internal(name)).map(new_topic);
+        self.start(controller, topics.collect());
+    }
+
+    /// Starts to create the topic of a coordinator, unless that is under way. Says why there cannot be one.
+    pub fn create_internal<S: LogStore>(
+        &self,
+        broker: &Broker<S>,
+        controller: &ControllerHandle,
+        topic: NewTopic,
+    ) -> Result<(), String> {
+        let brokers = broker.image().unfenced_brokers().count();
+        if brokers < usize::try_from(topic.replication_factor).unwrap_or(0) {
+            let NewTopic {
+                name,
+                replication_factor,
+                ..
+            } = topic;
+            return Err(format!(
+                "The topic {name} needs {replication_factor} brokers for its replicas, and {brokers} are there. Start more \
+                 of them, or lower its replication factor in the configuration."
+            ));
+        }
+        self.start(controller, vec![topic]);
+        Ok(())
+    }
+
+    fn start(&self, controller: &ControllerHandle, mut topics: Vec<NewTopic>) {
+        {
+            let mut in_flight = self.in_flight.lock();
+            topics.retain(|topic| in_flight.len() < IN_FLIGHT_MAX && in_flight.insert(topic.name.clone()));
+        }
+        if topics.is_empty() {
+            return;
+        }
+        let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
         let command = CreateTopics {
-            topics: names.iter().map(new_topic).collect(),
+            topics,
             validate_only: false,
         };
         let (controller, in_flight) = (controller.clone(), Arc::clone(&self.in_flight));

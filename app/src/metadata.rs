@@ -157,9 +157,11 @@ fn count_unclean_elections(records: &[MetadataRecord]) -> u64 {
     records.iter().filter(is_unclean).count() as u64
 }
 
-/// Brings the broker's replicas in line with every newer image, one after the other, until the sender is gone.
+/// Brings the broker's replicas in line with every newer image, one after the other, and then what runs on them, until the
+/// sender is gone.
 pub async fn reconcile<S: LogStore>(
     broker: Arc<Broker<S>>,
+    coordinators: impl Fn(&Arc<MetadataImage>),
     mut known: Arc<MetadataImage>,
     mut images: watch::Receiver<Arc<MetadataImage>>,
 ) {
@@ -170,7 +172,10 @@ pub async fn reconcile<S: LogStore>(
             move || broker.reconcile(&known, &newest)
         };
         match tokio::task::spawn_blocking(task).await {
-            Ok(()) => known = newest,
+            Ok(()) => {
+                coordinators(&newest);
+                known = newest;
+            }
             Err(error) => error!(%error, "taking over new metadata failed"),
         }
         if images.changed().await.is_err() {

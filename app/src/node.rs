@@ -33,13 +33,14 @@ use crate::broker::{Broker, BrokerSettings, Durability, InlineWrites, Tools, kee
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::NodeConfig;
 use crate::config::listeners::Endpoint;
+use crate::groups::Groups;
 use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
 use crate::limits::{self, connection_limits, request_limits};
 use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
 use crate::metrics::{Quorum, Requests, Runtimes, Sources};
 use crate::producer_ids::ProducerIds;
 use crate::services::Services;
-use crate::{controller, format, observe, quorum};
+use crate::{controller, format, groups, observe, quorum};
 
 /// How long requests that were read may take to be answered when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -322,6 +323,7 @@ async fn failure(broker: &Broker<Store>, raft_stopped: &mut oneshot::Receiver<St
 /// A node at work.
 struct Node {
     broker: Arc<Broker<Store>>,
+    groups: Arc<Groups<Store>>,
     serving: Vec<Serving>,
     stopping: watch::Sender<bool>,
     state: watch::Receiver<BrokerState>,
@@ -394,10 +396,12 @@ impl Node {
 
         let (stopping, is_stopping) = watch::channel(false);
         let (state_sender, state) = watch::channel(BrokerState::Starting);
+        let groups = Arc::new(groups::coordinator(broker.settings().clone(), data.handle().clone()));
         let services = Arc::new(Services {
             broker: Arc::clone(&broker),
             controller: controller.clone(),
             auto_creation: AutoCreation::default(),
+            groups: Arc::clone(&groups),
             producer_ids: ProducerIds::default(),
             broker_state: state.clone(),
             leader,
@@ -492,8 +496,13 @@ impl Node {
                 tokio::task::spawn_blocking(move || broker.open_logs(&known)).await
             };
             opened.map_err(|_| NodeError::Stopped("opening logs"))??;
+            let coordinators = {
+                let (broker, groups) = (Arc::clone(&broker), Arc::clone(&groups));
+                move |image: &Arc<MetadataImage>| groups.reconcile(&broker, image)
+            };
             tokio::spawn(reconcile(
                 Arc::clone(&broker),
+                coordinators,
                 Arc::new(MetadataImage::default()),
                 image,
             ));
@@ -540,6 +549,7 @@ impl Node {
         );
         Ok(Node {
             broker,
+            groups,
             serving,
             stopping,
             state,
@@ -584,6 +594,8 @@ impl Node {
         if self.has_broker && in_order && tokio::time::timeout(SHUTDOWN_PATIENCE, may_stop).await.is_err() {
             error!("the controller did not let this broker go in time; stopping all the same");
         }
+        // Members that wait for a rebalance look for their coordinator elsewhere.
+        self.groups.close();
         let mut stops = JoinSet::new();
         for serving in self.serving {
             stops.spawn(serving.stop(STOP_GRACE));

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::auto_creation::AutoCreation;
 use crate::broker::Broker;
 use crate::controller::ControllerHandle;
+use crate::groups::Groups;
 use crate::lifecycle::BrokerState;
 use crate::metadata::QuorumLeader;
 use crate::producer_ids::ProducerIds;
@@ -30,6 +31,8 @@ pub struct Services<S: LogStore> {
     pub controller: ControllerHandle,
     /// Makes topics that clients ask about.
     pub auto_creation: AutoCreation,
+    /// The groups that this broker coordinates.
+    pub groups: Arc<Groups<S>>,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     /// How far the broker has come.

@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use crate::ids::{Mono, Offset, Timestamp};
 use crate::metadata::image::MetadataImage;
+use crate::record::primitives::EncodeError;
 
 /// Names a request whose answer may come with a later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +57,15 @@ impl<R, Y> Effects<R, Y> {
     }
 }
 
+/// What the log holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stored<R> {
+    /// A record.
+    Record(R),
+    /// A record of a type that this version does not know; it is kept and skipped.
+    Unknown(i16),
+}
+
 /// The state machine behind one partition of an internal topic.
 pub trait Shard: Send + 'static {
     /// What is asked of it.
@@ -62,6 +74,13 @@ pub trait Shard: Send + 'static {
     type Reply: Send + 'static;
     /// What it writes.
     type Record: Send + 'static;
+
+    /// Appends the bytes of a record's key and value; false for a tombstone, whose value is null. Fails when the record
+    /// does not fit its format.
+    fn encode(record: &Self::Record, key: &mut BytesMut, value: &mut BytesMut) -> Result<bool, EncodeError>;
+
+    /// Reads a record; `Err` where the shard cannot be what its log says without it.
+    fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Stored<Self::Record>, String>;
 
     /// Takes a command. Changes soft state only; the caller applies the records of the result before the next step.
     /// `entropy` is fresh randomness.
@@ -83,8 +102,9 @@ pub trait Shard: Send + 'static {
     /// Takes newer metadata into account.
     fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> Effects<Self::Record, Self::Reply>;
 
-    /// Takes a record over into hard state: one that a step has just returned, or one that is read from the log.
-    fn apply(&mut self, offset: Offset, record: Self::Record);
+    /// Takes a record over into hard state: one that a step has just returned, or one that is read from the log. Says what
+    /// is wrong with one of the log that cannot be: then the shard is of no use.
+    fn apply(&mut self, offset: Offset, record: Self::Record) -> Result<(), String>;
 
     /// All records of the log were applied, live ones follow: builds soft state, conservatively.
     fn loaded(&mut self, now: Now) -> Effects<Self::Record, Self::Reply>;

@@ -3,6 +3,7 @@
 mod assignments;
 mod fetch;
 mod inline;
+mod internal;
 mod maintenance;
 mod offsets;
 mod partition;
@@ -31,6 +32,7 @@ use self::sessions::Sessions;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::internal::{Changes, LedPartition};
 pub use self::settings::BrokerSettings;
 pub use self::stalls::{InlineWrites, keep_awake};
 use self::table::PartitionTable;

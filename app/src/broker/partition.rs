@@ -148,6 +148,10 @@ impl<L: PartitionLog> Partition<L> {
         self.log.is_resident(offset)
     }
 
+    pub(super) fn batch_max_bytes(&self) -> usize {
+        usize::try_from(self.config.load().max_message_bytes).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn set_config(&self, config: Arc<LogConfig>) {
         self.log.set_config(Arc::clone(&config));
         self.config.store(config);
@@ -278,8 +282,7 @@ impl<L: PartitionLog> Partition<L> {
             trust_compressed_headers: tools.trust_compressed,
             partition: &name,
         };
-        self.check_append(&config, options.acks)
-            .map_err(|code| self.refused(code))?;
+        self.check_append(&config, options).map_err(|code| self.refused(code))?;
         validate(records, &rules, compression, tools.clock.now()).map_err(|rejection| self.rejected(rejection))
     }
 
@@ -292,9 +295,7 @@ impl<L: PartitionLog> Partition<L> {
     ) -> Result<Appended, Box<Produced>> {
         let config = self.config.load();
         let mut state = lock(&self.state);
-        let leader_epoch = self
-            .check_append(&config, options.acks)
-            .map_err(|code| self.refused(code))?;
+        let leader_epoch = self.check_append(&config, options).map_err(|code| self.refused(code))?;
         let now = tools.clock.now();
         let log_append_time = if validated.has_log_append_time() {
             now
@@ -340,10 +341,13 @@ impl<L: PartitionLog> Partition<L> {
     }
 
     /// What an append needs, whatever its records are.
-    fn check_append(&self, config: &LogConfig, acks: Acks) -> Result<LeaderEpoch, ErrorCode> {
+    fn check_append(&self, config: &LogConfig, options: AppendOptions) -> Result<LeaderEpoch, ErrorCode> {
         self.check_leader(LeaderEpoch::UNKNOWN)?;
         let leadership = self.leadership.load();
-        if acks == Acks::All && leadership.isr_count < leadership.min_isr(config) {
+        if options.leader_epoch.is_some_and(|epoch| epoch != leadership.epoch) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        if options.acks == Acks::All && leadership.isr_count < leadership.min_isr(config) {
             return Err(ErrorCode::NotEnoughReplicas);
         }
         Ok(leadership.epoch)
@@ -620,6 +624,21 @@ impl<L: PartitionLog> Partition<L> {
             current_txn_start_offset: producer.txn_first_offset().unwrap_or(Offset::NONE),
         };
         state.producers.iter().map(show).collect()
+    }
+}
+
+#[cfg(test)]
+impl<L: PartitionLog> Partition<L> {
+    /// Led by a broker that has the only replica.
+    pub(super) fn lead_alone(&self, epoch: LeaderEpoch) {
+        let leadership = Leadership {
+            leader: BrokerId(1),
+            epoch,
+            is_leader: true,
+            isr_count: 1,
+            others: Arc::default(),
+        };
+        self.set_leadership(leadership).unwrap();
     }
 }
 

@@ -117,6 +117,16 @@ impl<L: PartitionLog> PartitionTable<L> {
         })
     }
 
+    /// Every replica of a topic that serves.
+    pub(super) fn online_of(&self, topic: &str) -> impl Iterator<Item = &Arc<Partition<L>>> {
+        let hosted = self.topics.get(topic).into_iter();
+        let hosted = hosted.flat_map(|topic| topic.partitions.values());
+        hosted.filter_map(|hosted| match hosted {
+            Hosted::Online(partition) => Some(partition),
+            Hosted::Offline => None,
+        })
+    }
+
     /// The replica of a topic that the metadata knows, or Kafka's error: unknown to the cluster, elsewhere, or offline.
     ///
     /// Replicas follow the metadata a little later. One of an older topic of the same name is not meant: what is

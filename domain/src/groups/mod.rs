@@ -11,4 +11,5 @@ pub mod offsets;
 pub mod partition;
 pub mod records;
 pub mod settings;
+pub mod shard;
 pub mod timers;

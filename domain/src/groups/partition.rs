@@ -2,9 +2,6 @@
 
 use crate::ids::PartitionId;
 
-/// The topic of groups and their offsets.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
 /// The partition of a group: the absolute value of Java's hash of the string (0 for the one that has none), modulo the
 /// number of partitions.
 pub fn partition_for(group_id: &str, partition_count: i32) -> PartitionId {

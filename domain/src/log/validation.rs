@@ -91,6 +91,16 @@ pub struct Validated {
 }
 
 impl Validated {
+    /// A batch that a coordinator of this broker made.
+    pub fn of_coordinator(header: BatchHeader, body: Bytes) -> Self {
+        Validated {
+            header,
+            body,
+            log_append_time: false,
+            converted: false,
+        }
+    }
+
     /// The header as it is stored at this offset. Call it under the partition's lock, so that log append times ascend.
     pub fn place(&self, base_offset: Offset, leader_epoch: LeaderEpoch, now: Timestamp) -> BatchHeader {
         let header = self.header.with_offset(base_offset, leader_epoch);

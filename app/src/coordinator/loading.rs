@@ -1,0 +1,128 @@
+//! Reads a shard's state from its log.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use ottla_domain::coordinator::{Shard, Stored};
+use ottla_domain::error::ErrorCode;
+use ottla_domain::ids::Offset;
+use ottla_domain::ports::outbound::PartitionLog;
+use ottla_domain::record::batch::{Batches, RecordBatch};
+use ottla_domain::record::compression::CompressionType;
+use ottla_domain::record::records::Records;
+use tracing::{info, warn};
+
+use crate::broker::LedPartition;
+
+/// How often the progress of a long load is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// No batch of an internal topic decompresses to more.
+const DECOMPRESSED_MAX_BYTES: u64 = 256 << 20;
+
+/// Applies every record of the log to `shard`, and returns where the log ends. Blocks. Stops early, with an error that
+/// nobody needs, once it is not wanted any more.
+pub(super) fn load<L: PartitionLog, M: Shard>(
+    partition: &LedPartition<L>,
+    shard: &mut M,
+    buffer_bytes: usize,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Offset, String> {
+    let started = Instant::now();
+    let mut told = started;
+    let mut loaded = Loaded::default();
+    let mut next = partition.log_start_offset();
+    // This broker leads and this shard alone writes: the end does not move.
+    while next < partition.log_end_offset() {
+        if !is_wanted() {
+            return Err("it is not wanted any more".to_owned());
+        }
+        let bytes = match partition.read(next, buffer_bytes) {
+            Ok(bytes) => bytes,
+            // What was below it was deleted meanwhile.
+            Err(ErrorCode::OffsetOutOfRange) if next < partition.log_start_offset() => {
+                next = partition.log_start_offset();
+                continue;
+            }
+            Err(code) => return Err(format!("reading at offset {next} failed: {code}")),
+        };
+        let before = next;
+        for batch in Batches::new(bytes) {
+            // The last batch of a slice may be cut short: it is read again.
+            let Ok(batch) = batch else { break };
+            let header = batch.header;
+            if header.next_offset() <= next {
+                continue;
+            }
+            next = header.next_offset();
+            loaded.bytes += header.size_bytes();
+            if !header.attributes.is_control() {
+                batch
+                    .check_crc()
+                    .map_err(|error| format!("at offset {}: {error}", header.base_offset))?;
+                loaded.apply(partition, shard, &batch)?;
+            }
+        }
+        if next == before {
+            return Err(format!("there is no readable batch at offset {next}"));
+        }
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            let end = partition.log_end_offset();
+            info!(%partition, offset = %next, %end, records = loaded.records, "loading");
+        }
+    }
+    let elapsed_ms = started.elapsed().as_millis();
+    if loaded.records > 0 {
+        info!(%partition, records = loaded.records, bytes = loaded.bytes, elapsed_ms, "loaded");
+    }
+    Ok(next)
+}
+
+#[derive(Default)]
+struct Loaded {
+    records: usize,
+    bytes: usize,
+    unknown_types: BTreeSet<i16>,
+}
+
+impl Loaded {
+    fn apply<L: PartitionLog, M: Shard>(
+        &mut self,
+        partition: &LedPartition<L>,
+        shard: &mut M,
+        batch: &RecordBatch,
+    ) -> Result<(), String> {
+        let header = &batch.header;
+        let at = |error: &dyn std::fmt::Display| format!("at offset {}: {error}", header.base_offset);
+        let body = batch.body();
+        let mut plain = Vec::new();
+        let records = match header.attributes.compression() {
+            Some(CompressionType::None) => Records::new(header, &body),
+            Some(codec) => {
+                let compression = &partition.tools().compression;
+                let mut stream = compression.decompress(codec, &body).map_err(|error| at(&error))?;
+                let mut limited = stream.by_ref().take(DECOMPRESSED_MAX_BYTES);
+                limited.read_to_end(&mut plain).map_err(|error| at(&error))?;
+                Records::of_decompressed(header, &plain)
+            }
+            None => return Err(at(&"the codec is unknown")),
+        };
+        for record in records.map_err(|error| at(&error))? {
+            let record = record.map_err(|error| at(&error))?;
+            match M::decode(record.key, record.value) {
+                Ok(Stored::Record(stored)) => shard
+                    .apply(record.offset, stored)
+                    .map_err(|reason| format!("the record at offset {}: {reason}", record.offset))?,
+                Ok(Stored::Unknown(number)) => {
+                    if self.unknown_types.insert(number) {
+                        warn!(%partition, offset = %record.offset, number, "skipping records of a type that is not known");
+                    }
+                }
+                Err(reason) => return Err(format!("the record at offset {}: {reason}", record.offset)),
+            }
+            self.records += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{BufMut as _, BytesMut};
+use ottla_compression::Codecs;
+use ottla_domain::coordinator::{Effects, Now, Shard, Stored, Token};
+use ottla_domain::error::ErrorCode;
+use ottla_domain::ids::{LeaderEpoch, Mono, Offset};
+use ottla_domain::metadata::image::MetadataImage;
+use ottla_domain::ports::memory::MemoryLog;
+use ottla_domain::ports::outbound::OpenedLog;
+use ottla_domain::record::primitives::EncodeError;
+use tokio::runtime::Handle;
+
+use super::CoordinatorSettings;
+use super::actor::Actor;
+use crate::broker::{Durability, InlineWrites, LedPartition, Tools};
+use crate::clock::{SystemClock, SystemEntropy};
+
+/// Counts by name; a name that begins with `?` is asked about, one with `~` is answered by the next count of any name.
+#[derive(Default)]
+struct Counters {
+    counts: BTreeMap<String, usize>,
+    waiting: Vec<Token>,
+    due: Option<Mono>,
+}
+
+/// A count that is due as long as it waits.
+const LATER: &str = "later";
+
+impl Shard for Counters {
+    type Command = String;
+    type Reply = usize;
+    type Record = String;
+
+    fn encode(record: &String, key: &mut BytesMut, value: &mut BytesMut) -> Result<bool, EncodeError> {
+        key.put_slice(record.as_bytes());
+        value.put_slice(b"+1");
+        Ok(record != "tombstone")
+    }
+
+    fn decode(key: Option<&[u8]>, _: Option<&[u8]>) -> Result<Stored<String>, String> {
+        match std::str::from_utf8(key.unwrap_or_default()) {
+            Ok("unknown") => Ok(Stored::Unknown(7)),
+            Ok("unreadable") => Err("told to fail".to_owned()),
+            Ok(key) => Ok(Stored::Record(key.to_owned())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn handle(&mut self, now: Now, _: u128, command: String, token: Token) -> Effects<String, usize> {
+        let count = |name: &str| self.counts.get(name).copied().unwrap_or(0);
+        if let Some(name) = command.strip_prefix('?') {
+            return Effects::reply(token, count(name));
+        }
+        if command == "~" {
+            self.waiting.push(token);
+            return Effects::default();
+        }
+        if command == LATER {
+            self.due = Some(now.mono.plus_ms(1));
+            self.waiting.push(token);
+            return Effects::default();
+        }
+        let next = count(&command) + 1;
+        let mut replies = vec![(token, next)];
+        replies.extend(self.waiting.drain(..).map(|token| (token, 0)));
+        Effects {
+            records: vec![command],
+            replies,
+            is_atomic: true,
+        }
+    }
+
+    fn on_deadline(&mut self, _: Now, _: u128) -> Effects<String, usize> {
+        self.due = None;
+        Effects {
+            records: vec![LATER.to_owned()],
+            replies: self.waiting.drain(..).map(|token| (token, 99)).collect(),
+            is_atomic: true,
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        self.due
+    }
+
+    fn on_image(&mut self, _: Now, _: Arc<MetadataImage>) -> Effects<String, usize> {
+        Effects::default()
+    }
+
+    fn apply(&mut self, _: Offset, record: String) -> Result<(), String> {
+        *self.counts.entry(record).or_default() += 1;
+        Ok(())
+    }
+
+    fn loaded(&mut self, _: Now) -> Effects<String, usize> {
+        Effects::default()
+    }
+}
+
+fn actor_on(opened: OpenedLog<MemoryLog>, durability: Durability) -> Arc<Actor<MemoryLog, Counters>> {
+    let tools = Tools {
+        inline_writes: InlineWrites::among(2),
+        clock: SystemClock::default(),
+        entropy: SystemEntropy,
+        compression: Box::new(Codecs),
+        durability,
+        trust_compressed: false,
+    };
+    let settings = CoordinatorSettings {
+        topic: "memory",
+        load_buffer_bytes: 100,
+        commit_timeout_ms: 60_000,
+    };
+    let actor = Actor::new(
+        LedPartition::alone(opened, tools),
+        Arc::new(settings),
+        Handle::current(),
+    );
+    actor.start(Arc::new(|_: &MetadataImage| Counters::default()), Arc::default());
+    actor
+}
+
+fn actor(durability: Durability) -> Arc<Actor<MemoryLog, Counters>> {
+    actor_on(MemoryLog::default().after_power_failure(), durability)
+}
+
+/// Asks again while the shard is loading, and while it is about to.
+async fn ask(actor: &Arc<Actor<MemoryLog, Counters>>, command: &str) -> Result<usize, ErrorCode> {
+    loop {
+        match actor.submit(command.to_owned()).await {
+            Err(ErrorCode::CoordinatorLoadInProgress) => tokio::task::yield_now().await,
+            answer => return answer,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn commands_are_counted_and_read_again_after_a_restart() {
+    let actor = actor(Durability::None);
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        let actor = Arc::clone(&actor);
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..200 {
+                ask(&actor, "a").await.unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    ask(&actor, "unknown").await.unwrap();
+    assert_eq!(ask(&actor, "?a").await, Ok(1_600));
+    actor.partition.sync();
+    let again = actor_on(actor.partition.log().after_power_failure(), Durability::None);
+    assert_eq!(ask(&again, "?a").await, Ok(1_600));
+    assert_eq!(ask(&again, "?unknown").await, Ok(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn one_event_answers_many_and_time_comes_by_itself() {
+    let actor = actor(Durability::None);
+    assert_eq!(ask(&actor, "a").await, Ok(1));
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let actor = Arc::clone(&actor);
+            tokio::spawn(async move { ask(&actor, "~").await })
+        })
+        .collect();
+    // Each is in the shard before it is answered.
+    while actor.waiting_count() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask(&actor, "a").await, Ok(2));
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), Ok(0));
+    }
+    assert_eq!(ask(&actor, LATER).await, Ok(99));
+    assert_eq!(ask(&actor, "?later").await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn nobody_hears_of_what_is_not_committed() {
+    // Nothing is committed before it is synced, which append starts; a log that fails never is.
+    let actor = actor(Durability::Ack);
+    assert_eq!(ask(&actor, "a").await, Ok(1));
+    assert_eq!(actor.partition.high_watermark(), Offset(1));
+    actor.partition.log().fail();
+    assert_eq!(ask(&actor, "a").await, Err(ErrorCode::NotCoordinator));
+    // The state in memory was ahead of the log.
+    assert!(matches!(
+        ask(&actor, "?a").await,
+        Ok(1) | Err(ErrorCode::NotCoordinator)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn another_epoch_is_another_shard() {
+    let actor = actor(Durability::None);
+    assert_eq!(ask(&actor, "a").await, Ok(1));
+    actor.partition.lead_again(LeaderEpoch(1));
+    assert_eq!(ask(&actor, "a").await, Err(ErrorCode::NotCoordinator));
+    actor.close();
+    assert_eq!(ask(&actor, "?a").await, Err(ErrorCode::NotCoordinator));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_log_that_cannot_be_read_is_not_served() {
+    let actor = actor(Durability::None);
+    ask(&actor, "unreadable").await.unwrap();
+    actor.partition.sync();
+    let again = actor_on(actor.partition.log().after_power_failure(), Durability::None);
+    assert_eq!(ask(&again, "?a").await, Err(ErrorCode::NotCoordinator));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn records_that_do_not_fit_harm_nobody_else() {
+    let actor = actor(Durability::None);
+    assert_eq!(ask(&actor, "a").await, Ok(1));
+    let large = "x".repeat(2 << 20);
+    assert_eq!(ask(&actor, &large).await, Err(ErrorCode::UnknownServerError));
+    // The shard is loaded again.
+    loop {
+        match ask(&actor, "?a").await {
+            Err(ErrorCode::NotCoordinator) => tokio::task::yield_now().await,
+            answer => break assert_eq!(answer, Ok(1)),
+        }
+    }
+}
