@@ -58,7 +58,7 @@ impl Protocols {
 }
 
 /// A member of a classic group: what its record holds, and its session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its id.
     pub member_id: Arc<str>,
@@ -81,7 +81,7 @@ pub struct Member {
 }
 
 /// What a member waits for and what is expected of it: lost with a failover.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Session {
     /// A JoinGroup that waits for the others.
     pub(super) joining: Option<Token>,
@@ -144,7 +144,7 @@ pub(super) struct Waiting {
 }
 
 /// The members of a group by id.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     by_id: BTreeMap<Arc<str>, Member>,
     /// Ids of the static members by instance id.

@@ -14,6 +14,8 @@ mod leaving;
 mod members;
 mod sessions;
 mod syncing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
