@@ -6,6 +6,7 @@
 pub mod assignors;
 pub mod classic;
 pub mod commands;
+pub mod consumer;
 pub mod context;
 pub mod offsets;
 pub mod partition;
