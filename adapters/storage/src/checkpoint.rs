@@ -17,6 +17,9 @@ pub(crate) const REPLICATION: &str = "replication-offset-checkpoint";
 /// The log start offset where it lies inside of the first segment: DeleteRecords.
 pub(crate) const LOG_START: &str = "log-start-offset-checkpoint";
 
+/// Up to where the log was cleaned (`LogCleanerManager`).
+pub(crate) const CLEANED: &str = "cleaner-offset-checkpoint";
+
 /// Offsets by topic and partition.
 pub(crate) type Offsets = BTreeMap<(String, PartitionId), Offset>;
 

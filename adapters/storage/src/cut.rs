@@ -76,6 +76,7 @@ impl Log {
             drop(cutting);
             return self.start_again(self.log_start_offset(), state);
         }
+        self.lower_cleaned(end)?;
         let mut writer = self.writer.lock();
         self.synced.exclusively(|synced| {
             let synced = synced.min(end);
@@ -106,6 +107,7 @@ impl Log {
         let health = &self.directory.health;
         health.check()?;
         let _cutting = (self.directory.cutting.read(), self.cutting.lock());
+        self.lower_cleaned(start)?;
         let mut writer = self.writer.lock();
         self.synced.exclusively(|_| {
             self.directory
@@ -130,7 +132,7 @@ impl Log {
     }
 
     /// Takes segments out of the log's folder, and their files to the trash.
-    fn discard<'a>(&self, segments: impl Iterator<Item = &'a Arc<Segment>>) -> Result<(), StorageError> {
+    pub(crate) fn discard<'a>(&self, segments: impl Iterator<Item = &'a Arc<Segment>>) -> Result<(), StorageError> {
         let health = &self.directory.health;
         let delay_ms = self.config.load().file_delete_delay_ms;
         let mut any = false;

@@ -31,6 +31,7 @@ pub(crate) struct Directory {
     recovery_points: CheckpointFile,
     high_watermarks: CheckpointFile,
     log_starts: CheckpointFile,
+    cleaned: CheckpointFile,
     _lock: DirectoryLock,
 }
 
@@ -50,6 +51,7 @@ impl Directory {
             recovery_points: checkpoint(checkpoint::RECOVERY_POINT)?,
             high_watermarks: checkpoint(checkpoint::REPLICATION)?,
             log_starts: checkpoint(checkpoint::LOG_START)?,
+            cleaned: checkpoint(checkpoint::CLEANED)?,
             index: Index::open(path, Arc::clone(&health))?,
             flusher: Flusher::start(&health),
             trash: Trash::default(),
@@ -66,6 +68,7 @@ impl Directory {
             recovery_point: self.recovery_points.get(topic, partition),
             high_watermark: self.high_watermarks.get(topic, partition),
             log_start: self.log_starts.get(topic, partition),
+            cleaned: self.cleaned.get(topic, partition),
         }
     }
 
@@ -78,6 +81,17 @@ impl Directory {
     ) -> Result<(), StorageError> {
         let written = self.log_starts.set(&self.path, topic, partition, log_start);
         written.or_fail(&self.health, "writing the log start checkpoint")
+    }
+
+    /// Sets in Kafka's checkpoint file up to where a log was cleaned.
+    pub(crate) fn checkpoint_cleaned(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        cleaned: Offset,
+    ) -> Result<(), StorageError> {
+        let written = self.cleaned.set(&self.path, topic, partition, Some(cleaned));
+        written.or_fail(&self.health, "writing the cleaner checkpoint")
     }
 
     /// Lowers the recovery point of a log in Kafka's checkpoint file, before the log is cut.
@@ -102,7 +116,12 @@ impl Directory {
 
     /// Forgets logs that were deleted, so that those made under their names later do not inherit from them.
     pub(crate) fn forget_checkpoints(&self, logs: &[(String, PartitionId)]) -> Result<(), StorageError> {
-        for file in [&self.recovery_points, &self.high_watermarks, &self.log_starts] {
+        for file in [
+            &self.recovery_points,
+            &self.high_watermarks,
+            &self.log_starts,
+            &self.cleaned,
+        ] {
             let written = file.forget(&self.path, logs);
             written.or_fail(&self.health, format_args!("writing {}", file.name))?;
         }
@@ -136,6 +155,7 @@ pub(crate) struct Checkpointed {
     pub(crate) recovery_point: Option<Offset>,
     pub(crate) high_watermark: Option<Offset>,
     pub(crate) log_start: Option<Offset>,
+    pub(crate) cleaned: Option<Offset>,
 }
 
 /// A checkpoint file and its content.

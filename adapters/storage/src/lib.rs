@@ -7,6 +7,7 @@
 mod atomic_file;
 mod checkpoint;
 mod clean_shutdown;
+mod cleaning;
 mod cut;
 mod deletion;
 mod directory;

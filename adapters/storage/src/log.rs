@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -14,7 +14,9 @@ use ottla_domain::log::producers::ProducerStates;
 use ottla_domain::log::retention::SegmentFacts;
 use ottla_domain::log::roll::{Incoming, should_roll};
 use ottla_domain::log::state::LogState;
-use ottla_domain::ports::outbound::{EncodedBatch, PartitionLog, RecordSlice, StorageError};
+use ottla_domain::ports::outbound::{
+    Cleaned, Cleaning, CleaningError, EncodedBatch, PartitionLog, RecordSlice, StorageError,
+};
 use parking_lot::Mutex;
 
 use crate::directory::Directory;
@@ -50,6 +52,10 @@ pub struct Log {
     pub(crate) synced: SyncPoint,
     flush_queued: AtomicBool,
     deleted: AtomicBool,
+    /// Counts what is cut off at the end, or all of it: a cleaning that has begun before must not go on.
+    pub(crate) truncations: AtomicU64,
+    /// Where the last cleaning ended.
+    pub(crate) cleaned: Mutex<Option<Offset>>,
     /// The folder's own name and the topic id in it are known to be on disk.
     folder_synced: AtomicBool,
 }
@@ -88,6 +94,8 @@ impl Log {
             synced: SyncPoint::new(parts.synced),
             flush_queued: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            truncations: AtomicU64::new(0),
+            cleaned: Mutex::default(),
             folder_synced: AtomicBool::new(folder_synced),
         })
     }
@@ -161,6 +169,32 @@ impl Log {
         self.index
             .put_checkpoint(Checkpoint::RecoveryPoint, offset)
             .or_fail(&self.directory.health, "writing a recovery point")
+    }
+
+    /// Keeps where a cleaning ended, in Kafka's file and in the index.
+    pub(crate) fn store_cleaned(&self, offset: Offset) -> Result<(), StorageError> {
+        self.directory.checkpoint_cleaned(&self.topic, self.partition, offset)?;
+        self.index
+            .put_checkpoint(Checkpoint::Cleaned, offset)
+            .or_fail(&self.directory.health, "writing where a cleaning ended")?;
+        *self.cleaned.lock() = Some(offset);
+        Ok(())
+    }
+
+    /// Takes over, on start, where the last cleaning ended.
+    pub(crate) fn resume_cleaned(&self, cleaned: Option<Offset>, log_end: Offset) -> Result<(), StorageError> {
+        *self.cleaned.lock() = cleaned;
+        self.lower_cleaned(log_end)
+    }
+
+    /// Before the log is cut at `end`: what comes to lie behind it was not cleaned.
+    pub(crate) fn lower_cleaned(&self, end: Offset) -> Result<(), StorageError> {
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        let cleaned = *self.cleaned.lock();
+        match cleaned.is_some_and(|cleaned| cleaned > end) {
+            true => self.store_cleaned(end),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn sync_segments(&self, segments: &[Arc<Segment>], from: Offset) -> Result<(), StorageError> {
@@ -240,7 +274,7 @@ impl Log {
         self.synced.exclusively(Ok)
     }
 
-    fn is_deleted(&self) -> bool {
+    pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
     }
 
@@ -513,6 +547,33 @@ impl PartitionLog for Log {
         health.check()?;
         let bytes = epochs::encode(&state.epochs);
         self.index.put_epochs(&bytes).or_fail(health, "writing leader epochs")
+    }
+
+    fn first_timestamp(&self, base_offset: Offset) -> Result<Timestamp, StorageError> {
+        let segments = self.segments.load();
+        let Some(segment) = segments.iter().find(|segment| segment.base_offset == base_offset) else {
+            return Ok(Timestamp::NONE);
+        };
+        let found = segment.first_timestamp();
+        let found = found.or_fail(&self.directory.health, self.doing("reading a segment of"))?;
+        Ok(found.unwrap_or(Timestamp::NONE))
+    }
+
+    fn cleaned_offset(&self) -> Option<Offset> {
+        *self.cleaned.lock()
+    }
+
+    fn set_cleaned_offset(&self, offset: Offset) -> Result<(), StorageError> {
+        let health = &self.directory.health;
+        health.check()?;
+        // Under the lock that truncation takes: it lowers the offset.
+        let _cutting = self.cutting.lock();
+        self.refuse_deleted()?;
+        self.store_cleaned(offset.min(self.log_end_offset()))
+    }
+
+    fn clean(&self, cleaning: Cleaning<'_>) -> Result<Cleaned, CleaningError> {
+        self.clean_segments(cleaning)
     }
 
     fn set_config(&self, config: Arc<LogConfig>) {

@@ -15,10 +15,11 @@ use ottla_domain::log::offsets::LogOffsets;
 use ottla_domain::log::producers::ProducerStates;
 use ottla_domain::log::state::LogState;
 use ottla_domain::ports::outbound::{OpenedLog, StorageError};
-use ottla_domain::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
+use ottla_domain::record::batch::HEADER_SIZE_BYTES;
 use ottla_domain::record::control::EndTxnMarker;
 
 use crate::atomic_file;
+use crate::cleaning::swap;
 use crate::directory::Directory;
 use crate::epochs;
 use crate::health::{Doing, OrFail};
@@ -129,6 +130,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         .or_fail(&health, opening)?
         .unwrap_or(TopicId::ZERO);
     let (index, past) = recall(&target, topic_id).or_fail(&health, opening)?;
+    let swapped = swap::recover(&target.directory, &folder).or_fail(&health, opening)?;
     let files = list(&target.directory, &folder).or_fail(&health, opening)?;
 
     let first_base = files.first().map_or(Offset::ZERO, |(base, _)| *base);
@@ -136,11 +138,20 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     let stopped_cleanly = target.directory.stopped_cleanly.is_some();
     let segments = open_segments(files, stopped_cleanly).or_fail(&health, opening)?;
 
+    for (number, segment) in segments.iter().enumerate() {
+        if swapped.contains(&segment.base_offset)
+            && let Some(next) = segments.get(number + 1)
+        {
+            let interval_bytes = target.config.index_interval_bytes;
+            swap::index_again(&index, segment, next.base_offset, interval_bytes).or_fail(&health, opening)?;
+        }
+    }
+
     let mut repair = Repair {
         index: &index,
         interval_bytes: target.config.index_interval_bytes,
         recovery_point: past.recovery_point,
-        may_have_gaps: target.config.cleanup_policy.compact,
+        may_have_gaps: target.config.cleanup_policy.compact || past.cleaned.is_some(),
         replay_from: past.producers.end_offset(),
         epochs: past.epochs.clone(),
         producers: past.producers,
@@ -184,7 +195,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
     epochs.truncate_from_start(log_start);
     if log_end < log_start {
         // What lay behind the log start was lost: nothing that is left may be read.
-        return restart(target, topic_id, index, segments, log_start);
+        return restart(target, topic_id, index, segments, log_start, past.cleaned);
     }
     producers.on_log_start(log_start);
     let below = segments.partition_point(|segment| segment.end_offset() <= log_start);
@@ -193,9 +204,9 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         target.directory.trash.add(deleted, target.config.file_delete_delay_ms);
     }
     let Some(active) = segments.last().map(Arc::clone) else {
-        return restart(target, topic_id, index, segments, log_start);
+        return restart(target, topic_id, index, segments, log_start, past.cleaned);
     };
-    let first_timestamp = first_timestamp(&active).or_fail(&health, opening)?;
+    let first_timestamp = active.first_timestamp().or_fail(&health, opening)?;
     let writer = Writer::resume(active, scanned.entries, first_timestamp, &target.config, now);
     let offsets = LogOffsets::new(log_start, log_end, past.high_watermark);
     let synced = past.recovery_point.clamp(log_start, log_end);
@@ -205,6 +216,7 @@ pub(crate) fn open(target: Target, now: Timestamp) -> Result<OpenedLog<Log>, Sto
         producers,
     };
     let opened = opened(target, topic_id, index, segments, writer, state, synced);
+    opened.log.resume_cleaned(past.cleaned, log_end)?;
     let index = &opened.log.index;
     if past.recovery_point > log_end {
         // Synced data was lost: what is appended in its place was not.
@@ -228,6 +240,7 @@ fn restart(
     index: LogIndex,
     segments: Vec<Arc<Segment>>,
     log_start: Offset,
+    cleaned: Option<Offset>,
 ) -> Result<OpenedLog<Log>, StorageError> {
     let health = Arc::clone(&target.directory.health);
     let folder = target.folder();
@@ -242,7 +255,9 @@ fn restart(
     cleared.or_fail(&health, "deleting index entries")?;
     let writer = Writer::new(Arc::clone(&segment), &target.config);
     let state = LogState::empty_at(log_start);
-    Ok(opened(target, topic_id, index, vec![segment], writer, state, log_start))
+    let opened = opened(target, topic_id, index, vec![segment], writer, state, log_start);
+    opened.log.resume_cleaned(cleaned, log_start)?;
+    Ok(opened)
 }
 
 /// What is known of a log before its segments are looked at.
@@ -252,6 +267,7 @@ struct Past {
     recovery_point: Offset,
     high_watermark: Offset,
     log_start: Option<Offset>,
+    cleaned: Option<Offset>,
     epochs: LeaderEpochHistory,
     producers: ProducerStates,
 }
@@ -265,7 +281,16 @@ fn recall(target: &Target, topic_id: TopicId) -> Result<(LogIndex, Past), IndexE
             Ok(past) => {
                 // A damaged index may have lost its latest writes: what was deleted stays so.
                 let log_start = past.log_start.max(files.log_start);
-                return Ok((index, Past { log_start, ..past }));
+                // Whichever is earlier: cleaning again does no harm.
+                let cleaned = files
+                    .cleaned
+                    .map(|cleaned| past.cleaned.map_or(cleaned, |past| past.min(cleaned)));
+                let past = Past {
+                    log_start,
+                    cleaned,
+                    ..past
+                };
+                return Ok((index, past));
             }
             Err(error) => {
                 tracing::warn!(folder = folder_name, %error, "the index of this log cannot be read and is made again");
@@ -282,6 +307,7 @@ fn recall(target: &Target, topic_id: TopicId) -> Result<(LogIndex, Past), IndexE
         recovery_point: files.recovery_point.unwrap_or(Offset::ZERO),
         high_watermark: files.high_watermark.unwrap_or(Offset::ZERO),
         log_start: files.log_start,
+        cleaned: files.cleaned,
         epochs: LeaderEpochHistory::default(),
         producers: ProducerStates::starting_at(Offset::ZERO),
     };
@@ -303,6 +329,7 @@ fn recall_from_index(index: &LogIndex) -> Result<Past, IndexError> {
         recovery_point,
         high_watermark: index.checkpoint(Checkpoint::HighWatermark)?.unwrap_or(Offset::ZERO),
         log_start: index.log_start()?,
+        cleaned: index.checkpoint(Checkpoint::Cleaned)?,
         epochs: index
             .epochs()?
             .map_or_else(Default::default, |bytes| epochs::decode(&bytes)),
@@ -374,7 +401,7 @@ struct Cut {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum RepairError {
+pub(crate) enum RepairError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -584,17 +611,8 @@ pub(crate) fn resume(
     Ok(Writer::resume(
         Arc::clone(segment),
         entries,
-        first_timestamp(segment)?,
+        segment.first_timestamp()?,
         config,
         now,
     ))
-}
-
-fn first_timestamp(segment: &Segment) -> io::Result<Option<Timestamp>> {
-    let first = crate::scan::read_range(
-        segment.region.file(),
-        0,
-        HEADER_SIZE_BYTES.min(segment.size_bytes() as usize),
-    )?;
-    Ok(BatchHeader::parse(&first).ok().map(|header| header.max_timestamp))
 }

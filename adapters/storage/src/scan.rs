@@ -177,7 +177,7 @@ pub(crate) fn read_range(file: &File, position: u32, size_bytes: usize) -> io::R
 }
 
 /// Reads until the buffer is full or the file ends.
-fn read_at(file: &File, buffer: &mut [u8], position: u32) -> io::Result<usize> {
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u32) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, u64::from(position) + filled as u64) {

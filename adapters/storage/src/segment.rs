@@ -10,12 +10,12 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use ottla_domain::ids::{Offset, Timestamp};
 use ottla_domain::ports::outbound::EncodedBatch;
-use ottla_domain::record::batch::BatchHeader;
+use ottla_domain::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
 use parking_lot::Mutex;
 
 use crate::index::{Entry, LogIndex};
 use crate::region::Region;
-use crate::scan::{Scanned, Scanner, Step};
+use crate::scan::{Scanned, Scanner, Step, read_range};
 use crate::tail::{Place, Tail};
 
 /// Batches written by one call of the kernel: two slices each, far below IOV_MAX.
@@ -261,7 +261,8 @@ impl Segment {
             }
         }
         let found = self.search(start, size_bytes, interval_bytes, |header| {
-            header.max_timestamp >= timestamp && header.last_offset() >= from
+            // What compaction emptied has a time, but no record.
+            header.max_timestamp >= timestamp && header.last_offset() >= from && header.record_count > 0
         })?;
         match found {
             Some((scanned, mut scanner)) => Ok(Some((scanned, scanner.load(&scanned)?))),
@@ -293,9 +294,11 @@ impl Segment {
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> io::Result<Option<(Scanned, Scanner<'_>)>> {
         let mut scanner = Scanner::lookup(self.file(), start.position, size_bytes, interval_bytes);
+        // An entry may be of a segment that takes the place of this one, or took it.
+        let end_offset = self.end_offset();
         let fits = |step: &Step| match step {
             Step::Batch(first) => first.header.base_offset == start.offset,
-            Step::End => true,
+            Step::End => start.offset >= end_offset,
             Step::Bad(_) => false,
         };
         let mut step = scanner.next()?;
@@ -331,6 +334,13 @@ impl Segment {
         }
         self.known.lock().max_timestamp.get_or_insert(max_timestamp);
         Ok(max_timestamp)
+    }
+
+    /// The largest timestamp of its first batch.
+    pub(crate) fn first_timestamp(&self) -> io::Result<Option<Timestamp>> {
+        let size_bytes = HEADER_SIZE_BYTES.min(self.size_bytes() as usize);
+        let first = read_range(self.file(), 0, size_bytes)?;
+        Ok(BatchHeader::parse(&first).ok().map(|header| header.max_timestamp))
     }
 
     /// When the file was last written to.
@@ -385,6 +395,14 @@ impl Segment {
             self.file().set_len(size_bytes)?;
         }
         Ok(())
+    }
+
+    /// Gives back the memory in which the kernel keeps its content; reads go on.
+    pub(crate) fn forget_cached(&self) {
+        use rustix::fs::{Advice, fadvise};
+        if let Err(error) = fadvise(&self.region, 0, None, Advice::DontNeed) {
+            tracing::debug!(segment = %self.base_offset, %error, "cannot give back cached pages");
+        }
     }
 
     /// Takes the file out of the log: renames it to `.deleted`, as Kafka does. Returns the new path.

@@ -44,7 +44,9 @@ impl EntryTaker {
         let due = self.since_entry_bytes > interval_bytes;
         let entry = due.then(|| self.take(header.base_offset, position));
         self.since_entry_bytes = self.since_entry_bytes.saturating_add(header.size_bytes() as u32);
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        if header.record_count > 0 {
+            self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        }
         entry
     }
 

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use super::outbound::{EncodedBatch, OpenedLog, PartitionLog, RecordSlice, StorageError};
+use super::outbound::{
+    Cleaned, Cleaning, CleaningError, EncodedBatch, OpenedLog, PartitionLog, RecordSlice, StorageError,
+};
 use crate::ids::{DirectoryId, Offset, PartitionId, Timestamp, TopicId};
 use crate::log::config::LogConfig;
 use crate::log::retention::SegmentFacts;
@@ -240,6 +242,26 @@ impl PartitionLog for MemoryLog {
 
     fn store_epochs(&self, _state: &LogState) -> Result<(), StorageError> {
         self.content().check()
+    }
+
+    fn first_timestamp(&self, _base_offset: Offset) -> Result<Timestamp, StorageError> {
+        let content = self.content();
+        Ok(content
+            .batches
+            .first()
+            .map_or(Timestamp::NONE, |batch| batch.header.max_timestamp))
+    }
+
+    fn cleaned_offset(&self) -> Option<Offset> {
+        None
+    }
+
+    fn set_cleaned_offset(&self, _offset: Offset) -> Result<(), StorageError> {
+        self.content().check()
+    }
+
+    fn clean(&self, _cleaning: Cleaning<'_>) -> Result<Cleaned, CleaningError> {
+        Err(CleaningError::Uncleanable("its only segment is active".to_owned()))
     }
 
     fn set_config(&self, _config: Arc<LogConfig>) {}

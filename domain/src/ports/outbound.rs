@@ -9,13 +9,16 @@ use bytes::Bytes;
 
 use crate::error::ErrorCode;
 use crate::ids::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Mono, Offset, PartitionId, Timestamp, TopicId};
+use crate::log::compaction::{Counts, OffsetMap};
 use crate::log::config::LogConfig;
+use crate::log::producers::ProducerStates;
 use crate::log::retention::SegmentFacts;
 use crate::log::state::LogState;
 use crate::metadata::records::MetadataRecord;
 use crate::raft::Outgoing;
 use crate::raft::messages::ReplyResult;
 use crate::record::batch::{BatchHeader, HEADER_SIZE_BYTES};
+use crate::record::compression::Compression;
 
 /// A range of record batches as it lies in a log: in memory, or in a file that `R` gives access to. It begins with a whole
 /// batch; the last batch of a file range may be cut short by a limit on its size, as in every fetch of Kafka's.
@@ -96,10 +99,61 @@ impl StorageError {
     }
 }
 
+/// What a cleaning of a log goes by (`cleanup.policy=compact`).
+pub struct Cleaning<'a> {
+    /// Where the last cleaning ended.
+    pub first_dirty: Offset,
+    /// Where this one ends at the latest: where a segment begins.
+    pub first_uncleanable: Offset,
+    /// Empty; filled by the first pass.
+    pub map: OffsetMap,
+    /// How much is read at a time, and as much is gathered before it is written.
+    pub buffer_bytes: usize,
+    /// When it begins.
+    pub now: Timestamp,
+    /// The codecs.
+    pub compression: &'a dyn Compression,
+    /// The producers of the log as they are when this is called.
+    pub producers: &'a dyn Fn() -> ProducerStates,
+    /// Told of every so many bytes that were read or written; may wait. False ends the cleaning.
+    pub go_on: &'a dyn Fn(u64) -> bool,
+}
+
+/// What a cleaning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cleaned {
+    /// Where it ended: the next one begins here.
+    pub end: Offset,
+    /// Bytes of the first pass.
+    pub mapped_bytes: u64,
+    /// Bytes of the second pass.
+    pub read_bytes: u64,
+    /// What is left of them.
+    pub retained_bytes: u64,
+    /// Records of the second pass, as far as they were looked at.
+    pub records: Counts,
+    /// How full the map was, 0 to 1.
+    pub map_utilization: f64,
+}
+
+/// Why a log was not cleaned to the end. Segments that were replaced before stay so; nothing is lost.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CleaningError {
+    /// The log was deleted or cut meanwhile, or it was told to end: try again.
+    #[error("the cleaning was aborted")]
+    Aborted,
+    /// The directory failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What is in the log cannot be understood: trying again is no use.
+    #[error("{0}")]
+    Uncleanable(String),
+}
+
 /// The log of one replica: whole record batches in segments.
 ///
 /// Calls that change the log (`append`, `roll`, `truncate`, `replace_all`) are made by one caller at a time (under the
-/// partition's lock); reads, `sync` and `advance_log_start` run beside them.
+/// partition's lock); reads, `sync`, `advance_log_start` and `clean` run beside them.
 pub trait PartitionLog: Send + Sync + 'static {
     /// Access to a segment's file for `sendfile`.
     type Region: Clone + Send + Sync + 'static;
@@ -172,6 +226,21 @@ pub trait PartitionLog: Send + Sync + 'static {
     /// Keeps the leader epochs: called after a new epoch was assigned and before its first append is acknowledged. A crash
     /// loses none; after a power failure, those of batches that survived it are found in the batches.
     fn store_epochs(&self, state: &LogState) -> Result<(), StorageError>;
+
+    /// The largest timestamp of the first batch of the segment that begins at `base_offset`; -1 when there is none. Blocks
+    /// on the disk.
+    fn first_timestamp(&self, base_offset: Offset) -> Result<Timestamp, StorageError>;
+
+    /// Where the last cleaning ended, as the checkpoint says; truncation lowers it.
+    fn cleaned_offset(&self) -> Option<Offset>;
+
+    /// Sets where the last cleaning ended, durably. Blocks on the disk.
+    fn set_cleaned_offset(&self, offset: Offset) -> Result<(), StorageError>;
+
+    /// Cleans the log: the latest record of each key stays. Segments are replaced one group at a time, each so that a crash
+    /// leaves the old ones or the new one; reads that began before go on in the old ones. Blocks for long, and runs beside
+    /// all other calls; one cleaning of a log at a time.
+    fn clean(&self, cleaning: Cleaning<'_>) -> Result<Cleaned, CleaningError>;
 
     /// Takes new settings into account.
     fn set_config(&self, config: Arc<LogConfig>);

@@ -13,6 +13,9 @@ use super::{Checkpoint, Entry, IndexError, Pending, Queue, Shared};
 /// Entries of one log that may wait for the writer; past it they are dropped, and lookups scan further.
 const PENDING_MAX: usize = 16 * 1024;
 
+/// Entries of a replaced segment are written this many at a time.
+const REPLACED_PER_WRITE: usize = 4096;
+
 /// The part of the database that belongs to one log.
 pub(crate) struct LogIndex {
     shared: Arc<Shared>,
@@ -180,6 +183,32 @@ impl LogIndex {
             self.shared.database.delete_range(&mut batch, family, &from, &to)?;
         }
         self.shared.database.write(batch, false)
+    }
+
+    /// Replaces, durably, the entries of the segments from the one that begins at `segment` to before the one that begins at
+    /// `next` by those of one segment that begins at `segment`.
+    pub(crate) fn replace(&self, segment: Offset, next: Offset, entries: &[Entry]) -> Result<(), IndexError> {
+        let _guard = self.shared.writing.lock();
+        let mut batch = WriteBatch::default();
+        self.shared.take_pending(&mut batch, &self.queue)?;
+        self.shared.database.write(batch, false)?;
+
+        let log_id = self.queue.log_id;
+        let mut batch = WriteBatch::default();
+        for family in [OFFSETS, TIMES] {
+            let (from, to) = (key(log_id, segment), key(log_id, next));
+            self.shared.database.delete_range(&mut batch, family, &from, &to)?;
+        }
+        let mut chunks = entries.chunks(REPLACED_PER_WRITE).peekable();
+        while let Some(chunk) = chunks.next() {
+            for entry in chunk {
+                self.shared.put_entry(&mut batch, log_id, segment, entry)?;
+            }
+            if chunks.peek().is_some() {
+                self.shared.database.write(std::mem::take(&mut batch), false)?;
+            }
+        }
+        self.shared.database.write(batch, true)
     }
 
     /// The latest snapshot of the producers at or before `offset`, and the offset it was taken at.

@@ -77,6 +77,8 @@ pub(crate) enum Checkpoint {
     RecoveryPoint,
     /// The high watermark.
     HighWatermark,
+    /// Up to where the log was cleaned.
+    Cleaned,
 }
 
 /// What the database knew of a folder when it was opened.
@@ -313,28 +315,24 @@ impl Shared {
     }
 
     fn take_pending(&self, batch: &mut WriteBatch, queue: &Queue) -> Result<(), IndexError> {
-        let (offsets, times) = (self.database.family(OFFSETS)?, self.database.family(TIMES)?);
         let pending = std::mem::take(&mut *queue.pending.lock());
         for item in pending {
             match item {
-                Pending::Entry(segment, entry) => {
-                    batch.put_cf(
-                        offsets,
-                        offset_key(queue.log_id, segment, entry.offset),
-                        offset_value(&entry),
-                    );
-                    let relative = relative_offset(segment, entry.offset).to_be_bytes();
-                    batch.put_cf(
-                        times,
-                        time_key(queue.log_id, segment, entry.max_timestamp, entry.position),
-                        relative,
-                    );
-                }
+                Pending::Entry(segment, entry) => self.put_entry(batch, queue.log_id, segment, &entry)?,
                 Pending::Producers(offset, snapshot) => {
                     batch.put_cf(self.database.family(PRODUCERS)?, key(queue.log_id, offset), snapshot);
                 }
             }
         }
+        Ok(())
+    }
+
+    fn put_entry(&self, batch: &mut WriteBatch, log_id: u64, segment: Offset, entry: &Entry) -> Result<(), IndexError> {
+        let (offsets, times) = (self.database.family(OFFSETS)?, self.database.family(TIMES)?);
+        batch.put_cf(offsets, offset_key(log_id, segment, entry.offset), offset_value(entry));
+        let relative = relative_offset(segment, entry.offset).to_be_bytes();
+        let key = time_key(log_id, segment, entry.max_timestamp, entry.position);
+        batch.put_cf(times, key, relative);
         Ok(())
     }
 
@@ -345,7 +343,11 @@ impl Shared {
         }
         batch.delete_cf(self.database.family(LOG_START)?, from);
         batch.delete_cf(self.database.family(EPOCHS)?, from);
-        for checkpoint in [Checkpoint::RecoveryPoint, Checkpoint::HighWatermark] {
+        for checkpoint in [
+            Checkpoint::RecoveryPoint,
+            Checkpoint::HighWatermark,
+            Checkpoint::Cleaned,
+        ] {
             batch.delete_cf(self.database.family(CHECKPOINTS)?, checkpoint_key(log_id, checkpoint));
         }
         Ok(())
