@@ -5,7 +5,7 @@ use kafka_protocol::messages::{ApiKey, RequestKind};
 use kafka_protocol::protocol::Decodable;
 
 use crate::api::Request;
-use crate::messages::{add_raft_voter, broker_heartbeat, describe_log_dirs, list_offsets};
+use crate::messages::{add_raft_voter, broker_heartbeat, describe_log_dirs, list_offsets, offset_commit, offset_fetch};
 use crate::produce_request;
 use crate::server::ListenerKind;
 
@@ -29,6 +29,8 @@ fn decode(key: i16, version: i16, mut body: Bytes) {
     match key {
         0 => drop(produce_request::decode(&body, version)),
         2 => drop(list_offsets::ListOffsetsRequest::decode(&mut body, version)),
+        8 => drop(offset_commit::OffsetCommitRequest::decode(&mut body, version)),
+        9 => drop(offset_fetch::OffsetFetchRequest::decode(&mut body, version)),
         35 => drop(describe_log_dirs::DescribeLogDirsRequest::decode(&mut body, version)),
         63 => drop(broker_heartbeat::BrokerHeartbeatRequest::decode(&mut body, version)),
         80 => drop(add_raft_voter::AddRaftVoterRequest::decode(&mut body, version)),

@@ -7,7 +7,14 @@ use crate::rust::{Emitter, Style};
 use crate::schema::{BadSchema, Kind, Message, Versions, snake_case};
 
 /// APIs of which kafka-protocol lacks the newest version.
-pub const APIS: [&str; 4] = ["AddRaftVoter", "BrokerHeartbeat", "DescribeLogDirs", "ListOffsets"];
+pub const APIS: [&str; 6] = [
+    "AddRaftVoter",
+    "BrokerHeartbeat",
+    "DescribeLogDirs",
+    "ListOffsets",
+    "OffsetCommit",
+    "OffsetFetch",
+];
 
 /// The request and the response of `api`, with the file's name.
 pub fn messages(schemas: &[Message], api: &str) -> Result<(String, String), BadSchema> {
@@ -38,7 +45,7 @@ pub fn messages(schemas: &[Message], api: &str) -> Result<(String, String), BadS
     };
     for (path, names) in [
         ("bytes", &["BufMut", "Bytes", "BytesMut"][..]),
-        ("kafka_protocol::messages", &["BrokerId", "TopicName"]),
+        ("kafka_protocol::messages", &["BrokerId", "GroupId", "TopicName"]),
         ("kafka_protocol::protocol", &["StrBytes"]),
         (
             "ottla_domain::record::primitives",

@@ -196,12 +196,10 @@ impl<'a> Emitter<'a> {
                 Some(present) => writeln!(body, "let {name} = if {present} {{ {read} }} else {{ {default} }};").ok(),
                 None => writeln!(body, "let {name} = {read};").ok(),
             };
-            if let Some(nullable) = self.sometimes_nullable(structure, field) {
-                let present = condition(field.versions, structure.versions).map(|c| format!("{c} && "));
-                let present = present.unwrap_or_default();
+            if let Some(required) = self.sometimes_required(structure, field)? {
                 writeln!(
                     body,
-                    "if {present}{name}.is_none() && !({nullable}) {{ return Err(DecodeError::UnexpectedNull); }}"
+                    "if {required} && {name}.is_none() {{ return Err(DecodeError::UnexpectedNull); }}"
                 )
                 .ok();
             }
@@ -305,12 +303,10 @@ impl<'a> Emitter<'a> {
             )
             .ok();
         }
-        if let Some(nullable) = self.sometimes_nullable(structure, field) {
-            let present = present.map(|c| format!("{c} && ")).unwrap_or_default();
+        if let Some(required) = self.sometimes_required(structure, field).ok()? {
             writeln!(
                 checks,
-                "if {present}{} && self.{name}.is_none() {{ return Err(EncodeError::NullNotInVersion {{ field: {:?}, version: schema_version }}); }}",
-                negated(&nullable),
+                "if {required} && self.{name}.is_none() {{ return Err(EncodeError::NullNotInVersion {{ field: {:?}, version: schema_version }}); }}",
                 field.name
             )
             .ok();
@@ -353,12 +349,23 @@ impl<'a> Emitter<'a> {
         !field.tagged_versions.intersect(structure.versions).is_empty()
     }
 
-    /// When a field is nullable in some but not all of its versions, those in which it is.
-    fn sometimes_nullable(&self, structure: &Structure, field: &Field) -> Option<String> {
+    /// Whether a version has a field but no null for it, as an expression, when a field is nullable in some but not all of
+    /// its versions.
+    fn sometimes_required(&self, structure: &Structure, field: &Field) -> Result<Option<String>> {
         let versions = field.versions.intersect(structure.versions);
-        is_nullable(field)
-            .then(|| condition(field.nullable_versions, versions))
-            .flatten()
+        let nullable = field.nullable_versions.intersect(versions);
+        if !is_nullable(field) || nullable == versions {
+            return Ok(None);
+        }
+        // Fields became nullable; none stopped to be.
+        if nullable.max != versions.max {
+            return Err(self.bad(field, "is nullable in older versions only"));
+        }
+        let required = Versions {
+            min: versions.min,
+            max: nullable.min - 1,
+        };
+        Ok(condition(required, structure.versions))
     }
 
     fn bad(&self, field: &Field, what: &str) -> BadSchema {

@@ -46,7 +46,7 @@ pub(super) static REQUESTS: &[Request] = &[
         name: "OffsetCommit",
         versions: Versions(2, 10),
         flexible: Versions(8, 10),
-        ours: false,
+        ours: true,
         body: &OFFSET_COMMIT_REQUEST,
     },
     Request {
@@ -54,7 +54,7 @@ pub(super) static REQUESTS: &[Request] = &[
         name: "OffsetFetch",
         versions: Versions(1, 10),
         flexible: Versions(6, 10),
-        ours: false,
+        ours: true,
         body: &OFFSET_FETCH_REQUEST,
     },
     Request {
@@ -873,7 +873,7 @@ static METADATA_METADATA_REQUEST_TOPIC: Structure = Structure {
 };
 
 static OFFSET_COMMIT_REQUEST: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_commit_request::OffsetCommitRequest>(),
+    size_bytes: size_of::<ours::offset_commit::OffsetCommitRequest>(),
     fields: &[
         field("GroupId", Versions(2, 10), Shape::String),
         field("GenerationIdOrMemberEpoch", Versions(2, 10), Shape::Fixed(4)),
@@ -889,7 +889,7 @@ static OFFSET_COMMIT_REQUEST: Structure = Structure {
 };
 
 static OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_TOPIC: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_commit_request::OffsetCommitRequestTopic>(),
+    size_bytes: size_of::<ours::offset_commit::OffsetCommitRequestTopic>(),
     fields: &[
         field("Name", Versions(2, 9), Shape::String),
         field("TopicId", Versions(10, 10), Shape::Fixed(16)),
@@ -902,7 +902,7 @@ static OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_TOPIC: Structure = Structure {
 };
 
 static OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_PARTITION: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_commit_request::OffsetCommitRequestPartition>(),
+    size_bytes: size_of::<ours::offset_commit::OffsetCommitRequestPartition>(),
     fields: &[
         field("PartitionIndex", Versions(2, 10), Shape::Fixed(4)),
         field("CommittedOffset", Versions(2, 10), Shape::Fixed(8)),
@@ -912,7 +912,7 @@ static OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_PARTITION: Structure = Structure {
 };
 
 static OFFSET_FETCH_REQUEST: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_fetch_request::OffsetFetchRequest>(),
+    size_bytes: size_of::<ours::offset_fetch::OffsetFetchRequest>(),
     fields: &[
         field("GroupId", Versions(1, 7), Shape::String),
         field(
@@ -931,7 +931,7 @@ static OFFSET_FETCH_REQUEST: Structure = Structure {
 };
 
 static OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPIC: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_fetch_request::OffsetFetchRequestTopic>(),
+    size_bytes: size_of::<ours::offset_fetch::OffsetFetchRequestTopic>(),
     fields: &[
         field("Name", Versions(1, 7), Shape::String),
         field("PartitionIndexes", Versions(1, 7), Shape::Array(&Shape::Fixed(4))),
@@ -939,7 +939,7 @@ static OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPIC: Structure = Structure {
 };
 
 static OFFSET_FETCH_OFFSET_FETCH_REQUEST_GROUP: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_fetch_request::OffsetFetchRequestGroup>(),
+    size_bytes: size_of::<ours::offset_fetch::OffsetFetchRequestGroup>(),
     fields: &[
         field("GroupId", Versions(8, 10), Shape::String),
         field("MemberId", Versions(9, 10), Shape::String).nullable(Versions(9, 10)),
@@ -954,7 +954,7 @@ static OFFSET_FETCH_OFFSET_FETCH_REQUEST_GROUP: Structure = Structure {
 };
 
 static OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPICS: Structure = Structure {
-    size_bytes: size_of::<theirs::offset_fetch_request::OffsetFetchRequestTopics>(),
+    size_bytes: size_of::<ours::offset_fetch::OffsetFetchRequestTopics>(),
     fields: &[
         field("Name", Versions(8, 9), Shape::String),
         field("TopicId", Versions(10, 10), Shape::Fixed(16)),

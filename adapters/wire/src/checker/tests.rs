@@ -198,12 +198,16 @@ fn decode_and_encode(request: &Request, version: i16, mut body: Bytes) -> Option
         message.encode(&mut out, version).unwrap();
         Some((size_bytes + size_of::<M>(), out))
     }
-    use crate::messages::{add_raft_voter, broker_heartbeat, describe_log_dirs, list_offsets};
+    use crate::messages::{
+        add_raft_voter, broker_heartbeat, describe_log_dirs, list_offsets, offset_commit, offset_fetch,
+    };
     let ours = match request.name {
         "AddRaftVoter" => with::<add_raft_voter::AddRaftVoterRequest>(&mut body, version),
         "BrokerHeartbeat" => with::<broker_heartbeat::BrokerHeartbeatRequest>(&mut body, version),
         "DescribeLogDirs" => with::<describe_log_dirs::DescribeLogDirsRequest>(&mut body, version),
         "ListOffsets" => with::<list_offsets::ListOffsetsRequest>(&mut body, version),
+        "OffsetCommit" => with::<offset_commit::OffsetCommitRequest>(&mut body, version),
+        "OffsetFetch" => with::<offset_fetch::OffsetFetchRequest>(&mut body, version),
         _ => {
             let key = ApiKey::try_from(request.api_key).unwrap();
             let (message, size_bytes) = measured(|| RequestKind::decode(key, &mut body, version));
