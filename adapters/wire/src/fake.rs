@@ -1,5 +1,7 @@
 //! A node for tests, and a client to talk to it over a real socket.
 
+pub(crate) mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -62,6 +64,7 @@ pub(crate) struct FakeNode {
     pub(crate) raft_replies: Mutex<Vec<ReplyResult>>,
     pub(crate) quorum: Mutex<Option<QuorumStatus>>,
     loggers: Mutex<BTreeMap<String, LogLevel>>,
+    pub(crate) groups: groups::FakeGroups,
     properties: Properties,
 }
 
@@ -89,6 +92,7 @@ impl Default for FakeNode {
             raft_requests: Mutex::default(),
             raft_replies: Mutex::default(),
             quorum: Mutex::default(),
+            groups: groups::FakeGroups::default(),
             loggers: Mutex::new(BTreeMap::from([("root".to_owned(), LogLevel::Info)])),
             properties,
         }

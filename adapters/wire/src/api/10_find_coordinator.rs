@@ -1,38 +1,92 @@
-//! FindCoordinator: which broker a group or a transactional id belongs to.
+//! FindCoordinator: which broker a group belongs to.
 //!
-//! Groups do not exist yet: every version answers INVALID_REQUEST. It is advertised all the same, because librdkafka turns
-//! LZ4 off without it.
+//! Transactional ids and share groups do not exist yet: they are answered with INVALID_REQUEST.
 //!
 //! - Version 1: transactional ids, and a message. 3: flexible. 4: several keys (KIP-699). 6: share groups (KIP-932).
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
-use ottla_domain::error::ErrorCode;
+use ottla_domain::error::{ApiError, ErrorCode};
 
+use super::endpoints::{Sight, text};
 use super::{Api, Call};
+use crate::fetch_response::NodeEndpoint;
 use crate::node::Node;
 
 pub(super) static API: Api = Api::broker(10, "FindCoordinator", (0, 6), 3);
-const MESSAGE: &str = "Consumer groups and transactions are not available in Ottla yet.";
+const SEVERAL_KEYS_FROM: i16 = 4;
+/// The type of a key that is a group.
+const GROUP: i8 = 0;
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let error = ErrorCode::InvalidRequest.number();
-    let message = Some(StrBytes::from_static_str(MESSAGE));
-    if call.version() < 4 {
-        return FindCoordinatorResponse::default()
-            .with_error_code(error)
-            .with_error_message(message)
-            .with_node_id((-1).into())
-            .with_port(-1);
+    let kind = request.key_type;
+    if call.version() < SEVERAL_KEYS_FROM {
+        return render_only(call.version(), find(call, kind, &request.key).await);
     }
-    let refused = |key| {
-        Coordinator::default()
-            .with_key(key)
-            .with_error_code(error)
-            .with_error_message(message.clone())
-            .with_node_id((-1).into())
-            .with_port(-1)
+    let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
+    for key in request.coordinator_keys {
+        let found = find(call, kind, &key).await;
+        coordinators.push(render(key, found));
+    }
+    FindCoordinatorResponse::default().with_coordinators(coordinators)
+}
+
+async fn find<N: Node>(call: &Call<'_, N>, kind: i8, key: &str) -> Result<NodeEndpoint, ApiError> {
+    if kind != GROUP {
+        return Err(
+            ErrorCode::InvalidRequest.with("Ottla coordinates groups; it has no transactions and share groups yet.")
+        );
+    }
+    let broker = call.node.find_group_coordinator(key).await?;
+    let sight = Sight {
+        image: &call.node.image(),
+        listener: &call.listener.name,
     };
-    FindCoordinatorResponse::default().with_coordinators(request.coordinator_keys.into_iter().map(refused).collect())
+    let endpoint = sight.leaders([broker].into_iter()).pop();
+    endpoint.ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+}
+
+fn render_only(version: i16, found: Result<NodeEndpoint, ApiError>) -> FindCoordinatorResponse {
+    let response = FindCoordinatorResponse::default();
+    match found {
+        Ok(broker) => {
+            let response = response
+                .with_node_id(broker.node.0.into())
+                .with_host(text(&broker.host))
+                .with_port(broker.port);
+            if version >= 1 {
+                // What Kafka calls no error.
+                response.with_error_message(Some(StrBytes::from_static_str("NONE")))
+            } else {
+                response
+            }
+        }
+        Err(error) => {
+            let response = response
+                .with_error_code(error.code.number())
+                .with_node_id((-1).into())
+                .with_port(-1);
+            if version >= 1 {
+                response.with_error_message(error.message.as_deref().map(text))
+            } else {
+                response
+            }
+        }
+    }
+}
+
+fn render(key: StrBytes, found: Result<NodeEndpoint, ApiError>) -> Coordinator {
+    let coordinator = Coordinator::default().with_key(key);
+    match found {
+        Ok(broker) => coordinator
+            .with_node_id(broker.node.0.into())
+            .with_host(text(&broker.host))
+            .with_port(broker.port),
+        Err(error) => coordinator
+            .with_error_code(error.code.number())
+            .with_error_message(error.message.as_deref().map(text))
+            .with_node_id((-1).into())
+            .with_port(-1),
+    }
 }

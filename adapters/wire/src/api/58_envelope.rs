@@ -39,6 +39,7 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: EnvelopeRequest
     let inner_call = Call {
         node: call.node,
         listener: call.listener,
+        peer: call.peer,
         account: call.account,
         request: &inner,
         not_controller: AtomicBool::new(false),

@@ -4,6 +4,7 @@
 //! README's table come from it.
 
 mod endpoints;
+mod groups;
 mod operations;
 mod quorum;
 mod request;
@@ -32,6 +33,8 @@ mod controller_registration;
 mod create_partitions;
 #[path = "19_create_topics.rs"]
 mod create_topics;
+#[path = "42_delete_groups.rs"]
+mod delete_groups;
 #[path = "21_delete_records.rs"]
 mod delete_records;
 #[path = "20_delete_topics.rs"]
@@ -42,6 +45,8 @@ mod describe_acls;
 mod describe_cluster;
 #[path = "32_describe_configs.rs"]
 mod describe_configs;
+#[path = "15_describe_groups.rs"]
+mod describe_groups;
 #[path = "35_describe_log_dirs.rs"]
 mod describe_log_dirs;
 #[path = "61_describe_producers.rs"]
@@ -62,20 +67,36 @@ mod fetch;
 mod fetch_snapshot;
 #[path = "10_find_coordinator.rs"]
 mod find_coordinator;
+#[path = "12_heartbeat.rs"]
+mod heartbeat;
 #[path = "44_incremental_alter_configs.rs"]
 mod incremental_alter_configs;
 #[path = "22_init_producer_id.rs"]
 mod init_producer_id;
+#[path = "11_join_group.rs"]
+mod join_group;
+#[path = "13_leave_group.rs"]
+mod leave_group;
 #[path = "74_list_config_resources.rs"]
 mod list_config_resources;
+#[path = "16_list_groups.rs"]
+mod list_groups;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
 #[path = "03_metadata.rs"]
 mod metadata;
+#[path = "08_offset_commit.rs"]
+mod offset_commit;
+#[path = "47_offset_delete.rs"]
+mod offset_delete;
+#[path = "09_offset_fetch.rs"]
+mod offset_fetch;
 #[path = "23_offset_for_leader_epoch.rs"]
 mod offset_for_leader_epoch;
 #[path = "00_produce.rs"]
 mod produce;
+#[path = "14_sync_group.rs"]
+mod sync_group;
 #[path = "64_unregister_broker.rs"]
 mod unregister_broker;
 #[path = "57_update_features.rs"]
@@ -85,6 +106,7 @@ mod vote;
 
 use std::fmt::{self, Write as _};
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,7 +208,15 @@ static APIS: &[&Api] = &[
     &fetch::API,
     &list_offsets::API,
     &metadata::API,
+    &offset_commit::API,
+    &offset_fetch::API,
     &find_coordinator::API,
+    &join_group::API,
+    &heartbeat::API,
+    &leave_group::API,
+    &sync_group::API,
+    &describe_groups::API,
+    &list_groups::API,
     &api_versions::API,
     &create_topics::API,
     &delete_topics::API,
@@ -198,8 +228,10 @@ static APIS: &[&Api] = &[
     &alter_configs::API,
     &describe_log_dirs::API,
     &create_partitions::API,
+    &delete_groups::API,
     &elect_leaders::API,
     &incremental_alter_configs::API,
+    &offset_delete::API,
     &vote::API,
     &begin_quorum_epoch::API,
     &end_quorum_epoch::API,
@@ -275,6 +307,8 @@ pub(crate) struct Handled<R> {
 struct Call<'a, N> {
     node: &'a Arc<N>,
     listener: &'a Listening,
+    /// Where the client connects from.
+    peer: IpAddr,
     /// Of the connection.
     account: &'a Arc<Account>,
     request: &'a Request,
@@ -319,12 +353,14 @@ impl<N: Node> Call<'_, N> {
 pub(crate) async fn execute<N: Node>(
     node: &Arc<N>,
     listener: &Listening,
+    peer: IpAddr,
     account: &Arc<Account>,
     request: &Request,
 ) -> Result<Handled<N::Region>, Refusal> {
     let call = Call {
         node,
         listener,
+        peer,
         account,
         request,
         not_controller: AtomicBool::new(false),
@@ -344,13 +380,26 @@ async fn dispatch<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refu
                 .encode(&$api::handle(call, request.decode()?).await)
                 .map(Answer::Now)
         };
+        ($api:ident?) => {
+            request
+                .encode(&$api::handle(call, request.decode()?).await?)
+                .map(Answer::Now)
+        };
     }
     match request.api.key {
         0 => produce::handle(call).await,
         1 => fetch::handle(call).await,
         2 => answer!(list_offsets),
         3 => answer!(metadata),
+        8 => answer!(offset_commit),
+        9 => answer!(offset_fetch),
         10 => answer!(find_coordinator),
+        11 => answer!(join_group?),
+        12 => answer!(heartbeat),
+        13 => answer!(leave_group),
+        14 => answer!(sync_group?),
+        15 => answer!(describe_groups),
+        16 => answer!(list_groups),
         18 => api_versions::handle(call),
         19 => answer!(create_topics),
         20 => answer!(delete_topics),
@@ -362,8 +411,10 @@ async fn dispatch<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refu
         33 => answer!(alter_configs),
         35 => answer!(describe_log_dirs),
         37 => answer!(create_partitions),
+        42 => answer!(delete_groups),
         43 => answer!(elect_leaders),
         44 => answer!(incremental_alter_configs),
+        47 => answer!(offset_delete),
         52 => answer!(vote),
         53 => answer!(begin_quorum_epoch),
         54 => answer!(end_quorum_epoch),

@@ -10,7 +10,7 @@ mod writer;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,7 +139,7 @@ pub(crate) async fn serve<N: Node>(stream: TcpStream, peer: SocketAddr, shared: 
     let _abort_writing = AbortOnDrop(writing.abort_handle());
     let mut ended = pin!(until_ended(&stream, &account, shared.idle));
     let result = {
-        let mut reading = pin!(read_requests(&stream, &account, &shared, answers));
+        let mut reading = pin!(read_requests(&stream, peer.ip(), &account, &shared, answers));
         tokio::select! {
             biased;
             result = &mut reading => result,
@@ -172,6 +172,7 @@ pub(crate) async fn serve<N: Node>(stream: TcpStream, peer: SocketAddr, shared: 
 /// request that was begun is done then.
 async fn read_requests<N: Node>(
     stream: &TcpStream,
+    peer: IpAddr,
     account: &Arc<Account>,
     shared: &Shared<N>,
     answers: mpsc::Sender<Pending<N::Region>>,
@@ -205,7 +206,7 @@ async fn read_requests<N: Node>(
             charge.grow(decoded_bytes * HANDLED).await?;
         }
         let begun = Instant::now();
-        let handled = api::execute(&shared.node, &shared.listener, account, &request).await?;
+        let handled = api::execute(&shared.node, &shared.listener, peer, account, &request).await?;
         let request = Executed {
             api: request.api,
             by_follower: handled.by_follower,

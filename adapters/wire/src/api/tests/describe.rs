@@ -12,29 +12,6 @@ fn name(name: &'static str) -> StrBytes {
 }
 
 #[tokio::test]
-async fn groups_are_not_there_yet() {
-    let fixture = Fixture::start(ListenerKind::Broker);
-    let refused = ErrorCode::InvalidRequest.number();
-    for version in versions(10) {
-        if version < 4 {
-            let request = FindCoordinatorRequest::default().with_key(name("group"));
-            let response: FindCoordinatorResponse = ask(&fixture, 10, version, &request).await;
-            assert_eq!((response.error_code, response.node_id.0), (refused, -1));
-            let told = response.error_message.is_some_and(|message| !message.is_empty());
-            assert_eq!(told, version >= 1);
-        } else {
-            let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![name("a"), name("b")]);
-            let response: FindCoordinatorResponse = ask(&fixture, 10, version, &request).await;
-            let answers = response
-                .coordinators
-                .iter()
-                .map(|one| (one.key.as_str(), one.error_code));
-            assert!(answers.eq([("a", refused), ("b", refused)]));
-        }
-    }
-}
-
-#[tokio::test]
 async fn epochs_end_somewhere() {
     let fixture = Fixture::start(ListenerKind::Broker);
     for version in versions(23) {

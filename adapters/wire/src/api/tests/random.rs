@@ -1,5 +1,7 @@
 //! Whatever a client sends, a handler neither panics nor makes an answer that its version cannot carry.
 
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 
@@ -32,7 +34,13 @@ proptest! {
         let runtime = Builder::new_current_thread().build().unwrap();
         let account = Budget::new(usize::MAX).open();
         let listener = Listening { name: "PLAINTEXT".into(), kind };
-        let answer = runtime.block_on(execute(&Arc::new(FakeNode::default()), &listener, &account, &request));
+        let answer = runtime.block_on(execute(
+            &Arc::new(FakeNode::default()),
+            &listener,
+            Ipv4Addr::LOCALHOST.into(),
+            &account,
+            &request,
+        ));
         match answer {
             Ok(_) | Err(Refusal::Silently) => {}
             Err(refusal) => prop_assert!(false, "{refusal}"),
