@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::member::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, MemberState, to_assignment};
 use super::reconciliation::Reconciliation;
+use super::static_members::Sender;
 use super::target::Updated;
 use super::topics::SubscriptionChange;
 use super::{ConsumerGroup, check_size, patterns, records};
@@ -81,6 +82,7 @@ impl ConsumerGroup {
         if reply.is_err() {
             ctx.effects.records.truncate(mark);
             self.is_hash_current = was_hash_current;
+            self.downgraded = None;
         }
         reply
     }
@@ -99,7 +101,13 @@ impl ConsumerGroup {
         };
         let settings = ctx.settings.consumer_group(ctx.image, &self.group_id);
         let joins = request.member_epoch == 0;
-        let found = self.find_or_subscribe(ctx, request, &member_id)?;
+        let sender = Sender {
+            member_id: &member_id,
+            instance_id: request.instance_id.as_deref(),
+            joins,
+            consumer: Some((request.member_epoch, request.topic_partitions.as_ref())),
+        };
+        let found = self.find_or_subscribe(ctx, &sender)?;
 
         // The usual heartbeat: nothing changed, and nothing is to do.
         if let Some(member) = self.state.members.get(&member_id)
@@ -169,6 +177,10 @@ impl ConsumerGroup {
         if let Some(metadata) = metadata {
             new.metadata = metadata;
             ctx.write(records::member(&self.group_id, member_id, Some(new.metadata.clone())));
+        }
+        if old.is_classic() && !new.is_classic() {
+            // It needs not join or sync in time any more.
+            ctx.timers.cancel(&self.rebalance_timer(member_id));
         }
         let names_changed = new.metadata.subscribed_topic_names != old.metadata.subscribed_topic_names;
         let pattern = self.change_pattern(ctx, old, &new)?;
@@ -312,12 +324,8 @@ fn is_full(request: &ConsumerGroupHeartbeat) -> bool {
 /// What the member says of itself now; `None` when that did not change.
 fn updated_metadata(member: &Member, request: &ConsumerGroupHeartbeat) -> Option<ConsumerGroupMemberMetadataValue> {
     let old = &member.metadata;
-    let names = request.subscribed_topic_names.as_ref().map(|names| {
-        let mut names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    });
+    let names = request.subscribed_topic_names.as_ref();
+    let names = names.map(|names| sorted(names.iter().map(|name| &**name)));
     let stays = |new: &Option<Arc<str>>, old: &Option<String>| new.is_none() || new.as_deref() == old.as_deref();
     let timeout_ms = request.rebalance_timeout_ms;
     if stays(&request.instance_id, &old.instance_id)
@@ -351,7 +359,15 @@ fn updated_metadata(member: &Member, request: &ConsumerGroupHeartbeat) -> Option
     })
 }
 
+/// Topics' names as records hold them.
+pub(super) fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// A member id as Kafka makes them for those that have none.
-fn new_member_id(entropy: u128) -> Arc<str> {
+pub(super) fn new_member_id(entropy: u128) -> Arc<str> {
     uuid_to_string(uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid()).into()
 }

@@ -52,20 +52,32 @@ impl ConsumerGroup {
         }
     }
 
-    /// Takes members out; those that are not in the group are passed over.
+    /// Takes members out, those that are in the group. With the last one of the consumer protocol it may become a classic
+    /// group.
     pub(super) fn fence(&mut self, ctx: &mut Context<'_>, member_ids: &[Arc<str>]) {
-        let leavers: BTreeMap<&Arc<str>, &Member> = member_ids
+        let known = member_ids
             .iter()
-            .filter_map(|member_id| self.state.members.get_key_value(member_id))
-            .collect();
+            .filter(|member_id| self.state.members.contains_key(*member_id));
+        let leavers: BTreeSet<Arc<str>> = known.cloned().collect();
         if leavers.is_empty() {
             return;
         }
-        for member_id in leavers.keys() {
+        let may_downgrade = self.may_downgrade_without(ctx, &leavers);
+        if !may_downgrade || self.downgrade(ctx, &leavers, None, true).is_none() {
+            self.remove(ctx, &leavers);
+        }
+    }
+
+    fn remove(&self, ctx: &mut Context<'_>, leavers: &BTreeSet<Arc<str>>) {
+        let members: Vec<&Member> = leavers
+            .iter()
+            .filter_map(|member_id| self.state.members.get(member_id))
+            .collect();
+        for member_id in leavers {
             records::remove_member(&self.group_id, member_id, &mut ctx.effects.records);
         }
         let mut subscribers: BTreeMap<&str, usize> = BTreeMap::new();
-        for pattern in leavers.values().filter_map(|member| member.pattern()) {
+        for pattern in members.iter().filter_map(|member| member.pattern()) {
             *subscribers.entry(pattern).or_default() += 1;
         }
         subscribers.retain(|pattern, count| self.state.patterns.get(*pattern) == Some(count));
@@ -73,12 +85,11 @@ impl ConsumerGroup {
         for pattern in &patterns {
             ctx.write(records::pattern(&self.group_id, pattern, None));
         }
-        let members: Vec<&Member> = leavers.values().copied().collect();
         let hash = self.hash_after(ctx, &SubscriptionChange::of_leavers(&self.state, &members, &patterns));
         let epoch = self.state.epoch.saturating_add(1);
         ctx.write(records::epoch(&self.group_id, Some((epoch, hash))));
 
-        for member_id in leavers.keys() {
+        for member_id in leavers {
             ctx.timers.cancel(&self.session_timer(member_id));
             ctx.timers.cancel(&self.rebalance_timer(member_id));
         }

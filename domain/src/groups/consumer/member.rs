@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::groups::assignors::Partitions;
 use crate::groups::commands::Assignment;
 use crate::groups::records::{
     ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupMemberMetadataValue, TopicPartitions,
@@ -187,5 +188,13 @@ pub(super) fn to_assignment(owned: &Owned) -> Assignment {
     owned
         .iter()
         .map(|(topic, partitions)| (*topic, partitions.keys().copied().collect()))
+        .collect()
+}
+
+/// All of these partitions, got at `epoch`.
+pub(super) fn owned_since(partitions: &Partitions, epoch: i32) -> Owned {
+    partitions
+        .iter()
+        .map(|(topic, partitions)| (*topic, partitions.iter().map(|partition| (*partition, epoch)).collect()))
         .collect()
 }

@@ -11,15 +11,19 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use crate::error::{ApiError, ErrorCode};
+use crate::groups::classic::ClassicGroup;
 use crate::groups::context::{Context, Timer};
 use crate::groups::records::GroupRecord;
 
+mod classic_members;
 mod describe;
 mod heartbeat;
 mod leaving;
 mod member;
+mod migration;
 mod offsets;
 mod patterns;
+mod protocol;
 mod reconciliation;
 mod records;
 mod state;
@@ -37,12 +41,14 @@ use member::MemberState;
 use state::State;
 
 /// A consumer group.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ConsumerGroup {
     group_id: Arc<str>,
     state: State,
     /// The stored hash is that of the subscribed topics as they are in the newest image. Soft state.
     is_hash_current: bool,
+    /// What the group has become in this step.
+    downgraded: Option<Box<ClassicGroup>>,
 }
 
 impl ConsumerGroup {
@@ -52,6 +58,7 @@ impl ConsumerGroup {
             group_id,
             state: State::default(),
             is_hash_current: false,
+            downgraded: None,
         }
     }
 
@@ -105,7 +112,17 @@ impl ConsumerGroup {
         if check_size(ctx, mark).is_err() {
             ctx.effects.records.truncate(mark);
             self.is_hash_current = was_hash_current;
+            self.downgraded = None;
         }
+    }
+
+    fn cancel_timers(&self, ctx: &mut Context<'_>) {
+        for member_id in self.state.members.keys() {
+            ctx.timers.cancel(&self.session_timer(member_id));
+            ctx.timers.cancel(&self.rebalance_timer(member_id));
+        }
+        ctx.timers.cancel(&Timer::ConsumerAssignment(self.group_id.clone()));
+        ctx.timers.cancel(&Timer::ConsumerPatterns(self.group_id.clone()));
     }
 
     fn session_timer(&self, member_id: &Arc<str>) -> Timer {

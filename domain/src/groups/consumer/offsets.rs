@@ -4,7 +4,7 @@ use super::member::Member;
 use super::{ConsumerGroup, records};
 use crate::error::ErrorCode;
 use crate::groups::commands::OffsetCommit;
-use crate::groups::context::{Context, Timer};
+use crate::groups::context::Context;
 use crate::ids::{PartitionId, TopicId};
 
 /// What a member that may commit may commit.
@@ -94,13 +94,8 @@ impl ConsumerGroup {
 
     /// Writes the tombstones of the whole group.
     pub fn delete(&self, ctx: &mut Context<'_>) {
-        records::remove_group(&self.group_id, &self.state, None, &mut ctx.effects.records);
-        for member_id in self.state.members.keys() {
-            ctx.timers.cancel(&self.session_timer(member_id));
-            ctx.timers.cancel(&self.rebalance_timer(member_id));
-        }
-        ctx.timers.cancel(&Timer::ConsumerAssignment(self.group_id.clone()));
-        ctx.timers.cancel(&Timer::ConsumerPatterns(self.group_id.clone()));
+        records::remove_group(&self.group_id, &self.state, &mut ctx.effects.records);
+        self.cancel_timers(ctx);
     }
 
     /// A member or a pattern subscribes to the topic: its offsets neither expire nor may be deleted.

@@ -1,7 +1,5 @@
 //! The records of a consumer group, as `GroupCoordinatorRecordHelpers` of Kafka 4.3 makes them.
 
-use std::collections::BTreeSet;
-
 use super::member::Current;
 use super::state::State;
 use crate::groups::assignors::Partitions;
@@ -101,20 +99,13 @@ pub(super) fn remove_member(group_id: &str, member_id: &str, out: &mut Vec<Group
     out.push(member(group_id, member_id, None));
 }
 
-/// The tombstones of a whole group. `replaced` is a member that records of this step have given another id already.
-pub(super) fn remove_group(group_id: &str, state: &State, replaced: Option<(&str, &str)>, out: &mut Vec<GroupRecord>) {
-    let members: BTreeSet<&str> = state
-        .members
-        .keys()
-        .map(|member_id| match replaced {
-            Some((old, new)) if **member_id == *old => new,
-            _ => member_id,
-        })
-        .collect();
-    out.extend(members.iter().map(|member_id| current(group_id, member_id, None)));
-    out.extend(members.iter().map(|member_id| target(group_id, member_id, None)));
+/// The tombstones of a whole group.
+pub(super) fn remove_group(group_id: &str, state: &State, out: &mut Vec<GroupRecord>) {
+    let members = || state.members.keys();
+    out.extend(members().map(|member_id| current(group_id, member_id, None)));
+    out.extend(members().map(|member_id| target(group_id, member_id, None)));
     out.push(target_metadata(group_id, None));
-    out.extend(members.iter().map(|member_id| member(group_id, member_id, None)));
+    out.extend(members().map(|member_id| member(group_id, member_id, None)));
     out.extend(state.resolved.keys().map(|regex| pattern(group_id, regex, None)));
     out.push(no_partition_metadata(group_id));
     out.push(epoch(group_id, None));

@@ -7,8 +7,26 @@ use super::ConsumerGroup;
 use super::member::{LEAVE_STATIC_EPOCH, Member};
 use super::records;
 use crate::error::{ApiError, ErrorCode};
-use crate::groups::commands::{Assignment, ConsumerGroupHeartbeat};
+use crate::groups::commands::Assignment;
 use crate::groups::context::Context;
+
+/// Who sends a heartbeat or a JoinGroup.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender<'a> {
+    pub(super) member_id: &'a Arc<str>,
+    pub(super) instance_id: Option<&'a str>,
+    /// It may be a new member.
+    pub(super) joins: bool,
+    /// Of the consumer protocol: the epoch that it knows, and what it says that it has.
+    pub(super) consumer: Option<(i32, Option<&'a Assignment>)>,
+}
+
+impl Sender<'_> {
+    fn check_epoch(&self, member: &Member) -> Result<(), ApiError> {
+        self.consumer
+            .map_or(Ok(()), |(epoch, owned)| check_epoch(member, epoch, owned))
+    }
+}
 
 impl ConsumerGroup {
     /// Checks that the sender may be this member. Returns what a new member is before its first heartbeat: nothing, or what
@@ -16,14 +34,13 @@ impl ConsumerGroup {
     pub(super) fn find_or_subscribe(
         &self,
         ctx: &mut Context<'_>,
-        request: &ConsumerGroupHeartbeat,
-        member_id: &Arc<str>,
+        sender: &Sender<'_>,
     ) -> Result<Option<Member>, ApiError> {
-        let joins = request.member_epoch == 0;
-        let Some(instance_id) = request.instance_id.as_deref() else {
+        let Sender { member_id, joins, .. } = *sender;
+        let Some(instance_id) = sender.instance_id else {
             return match self.state.members.get(member_id) {
                 Some(member) => {
-                    check_epoch(member, request.member_epoch, request.topic_partitions.as_ref())?;
+                    sender.check_epoch(member)?;
                     Ok(None)
                 }
                 None if joins => Ok(Some(Member::default())),
@@ -35,13 +52,18 @@ impl ConsumerGroup {
                 true => None,
                 false => Some(Member::default()),
             }),
-            Some((_, member)) if joins && !member.is_classic() && member.current.epoch != LEAVE_STATIC_EPOCH => {
+            Some((_, member))
+                if joins
+                    && sender.consumer.is_some()
+                    && !member.is_classic()
+                    && member.current.epoch != LEAVE_STATIC_EPOCH =>
+            {
                 Err(self.unreleased(instance_id, member_id))
             }
             Some(_) if joins => Ok(self.replace(ctx, instance_id, member_id)),
             _ => {
                 let member = self.check_instance(instance_id, member_id)?;
-                check_epoch(member, request.member_epoch, request.topic_partitions.as_ref())?;
+                sender.check_epoch(member)?;
                 Ok(None)
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::*;
-use crate::coordinator::{Effects, Now};
+use crate::coordinator::{Effects, Now, Token};
 use crate::groups::assignors::Partitions;
 use crate::groups::commands::{Assignment, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply, Reply};
 use crate::groups::context::Patterns;
@@ -15,6 +15,7 @@ use crate::metadata::image::MetadataImage;
 use crate::metadata::records::{MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord};
 
 mod heartbeats;
+mod migration;
 mod model;
 
 pub(super) const GROUP: &str = "group";
@@ -73,6 +74,10 @@ pub(super) struct Rig {
     pub(super) log: Vec<GroupRecord>,
     /// The records of the last step.
     pub(super) written: Vec<GroupRecord>,
+    /// What the group has become.
+    pub(super) downgraded: Option<Box<ClassicGroup>>,
+    /// The answers to requests that waited.
+    pub(super) replies: Vec<(Token, Reply)>,
 }
 
 impl Rig {
@@ -88,6 +93,8 @@ impl Rig {
             },
             log: Vec::new(),
             written: Vec::new(),
+            downgraded: None,
+            replies: Vec::new(),
         }
     }
 
@@ -108,6 +115,8 @@ impl Rig {
         }
         self.log.extend(effects.records.iter().cloned());
         self.written = effects.records;
+        self.replies.extend(effects.replies);
+        self.downgraded = self.group.take_downgraded().or(self.downgraded.take());
         self.check_holders();
         result
     }
