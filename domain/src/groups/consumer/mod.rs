@@ -30,6 +30,7 @@ mod state;
 mod static_members;
 mod target;
 mod topics;
+mod xxh3;
 
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::BufMut;
+
 use super::ConsumerGroup;
 use super::member::Member;
 use super::records;
 use super::state::State;
+use super::xxh3::xxh3_64;
 use crate::groups::context::Context;
 use crate::ids::BrokerId;
 use crate::metadata::image::MetadataImage;
@@ -114,64 +117,97 @@ impl ConsumerGroup {
     }
 }
 
-/// The hash of those topics that exist, in the order of their names; 0 without any.
-///
-/// It is compared with hashes of the same coordinator only, so it need not be Kafka's: a coordinator that takes the group
-/// over with another function assigns once more.
+/// The hash of those topics that exist, in the order of their names; 0 without any. It is Kafka's
+/// (`Utils.computeGroupHash`), so that a group does not rebalance because Kafka's coordinator takes it over or gives it up.
 pub(super) fn hash<'a>(image: &MetadataImage, names: impl Iterator<Item = &'a str>) -> i64 {
-    let mut topics = names.filter_map(|name| image.topics.by_name(name)).peekable();
-    if topics.peek().is_none() {
+    let mut hashes = Vec::new();
+    let mut scratch = Vec::new();
+    for topic in names.filter_map(|name| image.topics.by_name(name)) {
+        scratch.clear();
+        describe(image, topic, &mut scratch);
+        hashes.put_u64_le(xxh3_64(&scratch));
+    }
+    if hashes.is_empty() {
         return 0;
     }
-    let mut hasher = Fnv1a::default();
-    for topic in topics {
-        hasher.topic(image, topic);
-    }
-    i64::from_ne_bytes(hasher.0.to_ne_bytes())
+    i64::from_ne_bytes(xxh3_64(&hashes).to_ne_bytes())
 }
 
-/// The Fowler-Noll-Vo hash, FNV-1a, of 64 bits.
-struct Fnv1a(u64);
-
-impl Default for Fnv1a {
-    fn default() -> Self {
-        Fnv1a(0xcbf2_9ce4_8422_2325)
+/// Appends what an assignment may depend on: the topic's id, its name, its size, and the racks of its replicas
+/// (`Utils.computeTopicHash`).
+fn describe(image: &MetadataImage, topic: &TopicImage, out: &mut Vec<u8>) {
+    let (high, low) = topic.id.0.as_u64_pair();
+    // The version of the hash.
+    out.put_u8(0);
+    out.put_u64_le(high);
+    out.put_u64_le(low);
+    put_text(out, &topic.name);
+    put_number(out, topic.partitions.len());
+    let mut racks = Vec::new();
+    for (number, partition) in topic.partitions.values().enumerate() {
+        put_number(out, number);
+        let brokers = partition
+            .replicas
+            .iter()
+            .map(|replica| image.broker(BrokerId(*replica)));
+        racks.extend(brokers.filter_map(|broker| broker?.rack.as_deref()));
+        racks.sort_unstable();
+        for rack in racks.drain(..) {
+            put_number(out, rack.encode_utf16().count());
+            put_text(out, rack);
+        }
     }
 }
 
-impl Fnv1a {
-    /// Takes in what an assignment may depend on: the topic's id, its name, its size, and the racks of its replicas.
-    fn topic(&mut self, image: &MetadataImage, topic: &TopicImage) {
-        self.bytes(topic.id.0.as_bytes());
-        self.text(&topic.name);
-        self.number(topic.partitions.len());
-        let mut racks = Vec::new();
-        for partition in topic.partitions.values() {
-            let brokers = partition
-                .replicas
-                .iter()
-                .map(|replica| image.broker(BrokerId(*replica)));
-            racks.extend(brokers.filter_map(|broker| broker?.rack.as_deref()));
-            racks.sort_unstable();
-            self.number(racks.len());
-            for rack in racks.drain(..) {
-                self.text(rack);
-            }
+/// As the stream of hash4j takes strings: in UTF-16, with the length behind.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    text.encode_utf16().for_each(|unit| out.put_u16_le(unit));
+    put_number(out, text.encode_utf16().count());
+}
+
+fn put_number(out: &mut Vec<u8>, number: usize) {
+    out.put_i32_le(i32::try_from(number).unwrap_or(i32::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::metadata::records::{MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
+
+    #[test]
+    fn the_hash_is_kafkas() {
+        let mut image = MetadataImage::default();
+        let mut apply = |record| image.apply(&record).unwrap();
+        for (broker_id, rack) in [(1, Some("rack")), (2, None), (3, Some("a"))] {
+            apply(MetadataRecord::RegisterBroker(RegisterBrokerRecord {
+                broker_id,
+                rack: rack.map(str::to_owned),
+                ..RegisterBrokerRecord::default()
+            }));
         }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len());
-        self.bytes(text.as_bytes());
-    }
-
-    fn number(&mut self, number: usize) {
-        self.bytes(&number.to_le_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        for (name, id) in [("foo", 2), ("goo", 3)] {
+            apply(MetadataRecord::Topic(TopicRecord {
+                name: name.to_owned(),
+                topic_id: Uuid::from_u64_pair(1, id),
+                ..TopicRecord::default()
+            }));
         }
+        for (partition_id, replicas) in [(0, vec![1, 2, 3]), (1, vec![2])] {
+            apply(MetadataRecord::Partition(PartitionRecord {
+                partition_id,
+                topic_id: Uuid::from_u64_pair(1, 2),
+                replicas,
+                ..PartitionRecord::default()
+            }));
+        }
+        // Made with hash4j 0.22 as Kafka 4.3.1 does it.
+        let mut foo = Vec::new();
+        describe(&image, image.topics.by_name("foo").unwrap(), &mut foo);
+        assert_eq!(xxh3_64(&foo) as i64, 4_806_574_795_360_643_461);
+        let hash = |names: &[&str]| hash(&image, names.iter().copied());
+        assert_eq!(hash(&["foo", "goo", "missing"]), -7_412_810_630_716_937_595);
+        assert_eq!(hash(&["missing"]), 0);
     }
 }
