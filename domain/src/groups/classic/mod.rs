@@ -150,7 +150,7 @@ impl ClassicGroup {
                 protocol_type: None,
                 protocol_name: None,
                 leader: None,
-                since: Some(now.timestamp),
+                since: Some(now.timestamp).filter(|since| *since != Timestamp::NONE),
             },
             members: Members::default(),
             phase: Phase::Empty,

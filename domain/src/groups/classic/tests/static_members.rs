@@ -94,6 +94,7 @@ fn a_follower_comes_back_without_a_rebalance() {
         ErrorCode::FencedInstanceId
     );
     assert_eq!(bench.heartbeat(&follower, 1), ErrorCode::UnknownMemberId);
+    assert_eq!(bench.timers.due(&bench.group.member_timer(&follower)), None);
 }
 
 #[test]
