@@ -7,7 +7,7 @@ use ottla_compat_tests::scenario::{Case, Session};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -33,15 +33,9 @@ fn config(node: &Node, more: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-/// The next record or error. librdkafka asks for the coordinator of a group even if it only assigns; Ottla tells it that
-/// groups are not available yet, and it goes on.
+/// The next record or error.
 fn poll(consumer: &BaseConsumer) -> KafkaResult<BorrowedMessage<'_>> {
-    loop {
-        match consumer.poll(WAIT).expect("a record or the end") {
-            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::InvalidRequest)) => (),
-            result => return result,
-        }
-    }
+    consumer.poll(WAIT).expect("a record or the end")
 }
 
 /// Reads from the beginning of partition 0 to its end, as text.

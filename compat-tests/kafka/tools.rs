@@ -168,12 +168,20 @@ fn configs_loggers(s: &mut Session) {
 }
 
 /// APIs that Ottla serves; the others come with what they are for.
-const SERVED: [&str; 25] = [
+const SERVED: [&str; 35] = [
     "Produce",
     "Fetch",
     "ListOffsets",
     "Metadata",
+    "OffsetCommit",
+    "OffsetFetch",
     "FindCoordinator",
+    "JoinGroup",
+    "Heartbeat",
+    "LeaveGroup",
+    "SyncGroup",
+    "DescribeGroups",
+    "ListGroups",
     "ApiVersions",
     "CreateTopics",
     "DeleteTopics",
@@ -185,7 +193,9 @@ const SERVED: [&str; 25] = [
     "AlterConfigs",
     "DescribeLogDirs",
     "CreatePartitions",
+    "DeleteGroups",
     "IncrementalAlterConfigs",
+    "OffsetDelete",
     "DescribeQuorum",
     "UpdateFeatures",
     "DescribeCluster",
