@@ -117,7 +117,7 @@ impl Rig {
         self.written = effects.records;
         self.replies.extend(effects.replies);
         self.downgraded = self.group.take_downgraded().or(self.downgraded.take());
-        self.check_holders();
+        self.check();
         result
     }
 
@@ -203,8 +203,8 @@ impl Rig {
         assert_eq!(self.replayed().state, self.group.state);
     }
 
-    /// No partition is held by two members.
-    fn check_holders(&self) {
+    /// No partition is held by two members, and no pattern is kept that nobody subscribes to.
+    fn check(&self) {
         let mut held = BTreeSet::new();
         for (member_id, member) in &self.group.state.members {
             for partition in member.current.held() {
@@ -215,6 +215,13 @@ impl Rig {
                 );
             }
         }
+        let state = &self.group.state;
+        assert!(
+            state
+                .resolved
+                .keys()
+                .all(|pattern| state.patterns.contains_key(pattern))
+        );
     }
 
     pub(super) fn state(&self) -> &'static str {
