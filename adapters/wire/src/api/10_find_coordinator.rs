@@ -9,7 +9,7 @@ use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_domain::error::{ApiError, ErrorCode};
 
-use super::endpoints::{Sight, text};
+use super::endpoints::{Sight, message, text};
 use super::{Api, Call};
 use crate::fetch_response::NodeEndpoint;
 use crate::node::Node;
@@ -68,7 +68,7 @@ fn render_only(version: i16, found: Result<NodeEndpoint, ApiError>) -> FindCoord
                 .with_node_id((-1).into())
                 .with_port(-1);
             if version >= 1 {
-                response.with_error_message(error.message.as_deref().map(text))
+                response.with_error_message(message(&error))
             } else {
                 response
             }
@@ -85,7 +85,7 @@ fn render(key: StrBytes, found: Result<NodeEndpoint, ApiError>) -> Coordinator {
             .with_port(broker.port),
         Err(error) => coordinator
             .with_error_code(error.code.number())
-            .with_error_message(error.message.as_deref().map(text))
+            .with_error_message(message(&error))
             .with_node_id((-1).into())
             .with_port(-1),
     }

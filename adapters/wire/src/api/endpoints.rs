@@ -97,6 +97,7 @@ pub(super) fn message(error: &ApiError) -> Option<StrBytes> {
     let known = match error.code {
         ErrorCode::UnknownTopicOrPartition => Some("This server does not host this topic-partition."),
         ErrorCode::UnknownTopicId => Some("This server does not host this topic ID."),
+        ErrorCode::CoordinatorNotAvailable => Some("The coordinator is not available."),
         _ => None,
     };
     error.message.as_deref().or(known).map(text)

@@ -80,6 +80,9 @@ async fn find_coordinator_tells_where_groups_are() {
         let found = found.map(|one| (one.key.as_str(), one.error_code, one.node_id.0));
         let expected = [("group", 0, 1), (ABSENT, missing, -1), ("elsewhere", missing, -1)];
         assert!(found.eq(expected), "version {version}: {response:?}");
+        let messages = response.coordinators.iter().map(|one| one.error_message.as_deref());
+        let unreachable = "The coordinator is not available.";
+        assert!(messages.eq([Some(""), Some("no offsets topic"), Some(unreachable)]));
     }
     for kind in 1..4 {
         let request = FindCoordinatorRequest::default()
