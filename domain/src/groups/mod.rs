@@ -8,6 +8,7 @@ pub mod classic;
 pub mod commands;
 pub mod consumer;
 pub mod context;
+mod group;
 pub mod offsets;
 pub mod partition;
 pub mod records;

@@ -238,7 +238,7 @@ impl Offsets {
         &self,
         group_id: &str,
         base: ExpirationBase,
-        is_subscribed: impl Fn(&str) -> bool,
+        are_subscribed: impl Fn(&[&str]) -> Vec<bool>,
         retention_ms: i64,
         now: Timestamp,
     ) -> (Vec<GroupRecord>, bool) {
@@ -248,8 +248,10 @@ impl Offsets {
             return (records, known.is_none());
         }
         let mut all_expired = true;
-        for (topic, partitions) in known.into_iter().flatten() {
-            if is_subscribed(topic) {
+        let topics: Vec<&str> = known.into_iter().flatten().map(|(topic, _)| &**topic).collect();
+        let subscribed = are_subscribed(&topics);
+        for ((topic, partitions), is_subscribed) in known.into_iter().flatten().zip(subscribed) {
+            if is_subscribed {
                 all_expired = false;
                 continue;
             }
@@ -392,11 +394,15 @@ mod tests {
         assert_eq!(offsets, Offsets::default());
     }
 
+    fn subscribing_to(topic: &str) -> impl Fn(&[&str]) -> Vec<bool> {
+        move |topics| topics.iter().map(|known| *known == topic).collect()
+    }
+
     #[test]
     fn offsets_expire_when_nobody_needs_them() {
         let offsets = committed(&["a", "b"]);
         let expired = |base, subscribed: &str, now_ms| {
-            let (records, all) = offsets.expire("group", base, |topic| topic == subscribed, 100, Timestamp(now_ms));
+            let (records, all) = offsets.expire("group", base, subscribing_to(subscribed), 100, Timestamp(now_ms));
             (records.len(), all)
         };
         assert_eq!(expired(ExpirationBase::Commit, "", NOW.0 + 99), (0, false));

@@ -7,12 +7,15 @@ use bytes::BytesMut;
 
 use super::classic::ClassicGroup;
 use super::commands::{
-    Command, DeleteGroup, DescribedGroup, Heartbeat, JoinGroup, Joined, LeaveGroup, Left, ListGroups, ListedGroup,
-    OffsetCommit, OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
+    Command, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply, DeleteGroup, DescribedConsumerGroup, DescribedGroup,
+    FetchedOffsets, Heartbeat, JoinGroup, Joined, LeaveGroup, Left, ListGroups, ListedGroup, OffsetCommit,
+    OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
 };
+use super::consumer::{ConsumerGroup, check_heartbeat};
 use super::context::{Context, Patterns, Timer};
+use super::group::Group;
 use super::offsets::Offsets;
-use super::records::{Decoded, GroupMetadataKey, GroupRecord};
+use super::records::{Decoded, GroupRecord};
 use super::settings::GroupSettings;
 use super::timers::Timers;
 use crate::coordinator::{Effects, Now, Shard, Stored, Token};
@@ -20,13 +23,6 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ids::{Mono, Offset, Timestamp, TopicId};
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::EncodeError;
-
-/// A group of either protocol.
-#[derive(Debug)]
-enum Group {
-    /// Members assign among themselves.
-    Classic(Box<ClassicGroup>),
-}
 
 /// A group that is made by its offsets has no time of its own.
 const NEVER: Now = Now {
@@ -100,17 +96,9 @@ impl GroupShard {
         let matches = |wanted: &[String], name: &str| {
             wanted.is_empty() || wanted.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
         };
-        let listed = self.groups.iter().map(|(group_id, group)| match group {
-            Group::Classic(group) => ListedGroup {
-                group_id: Arc::clone(group_id),
-                protocol_type: group.protocol_type().cloned().unwrap_or_default(),
-                state: group.state(),
-                group_type: "Classic",
-            },
-        });
         let is_wanted =
             |group: &ListedGroup| matches(&filter.states, group.state) && matches(&filter.types, group.group_type);
-        listed.filter(is_wanted).collect()
+        self.groups.values().map(Group::listed).filter(is_wanted).collect()
     }
 
     fn join(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: JoinGroup, token: Token) {
@@ -119,11 +107,15 @@ impl GroupShard {
         }
         match groups.get_mut(&request.group_id) {
             Some(Group::Classic(group)) => group.join(ctx, request, token),
+            Some(Group::Consumer(_)) => {
+                let refused = Joined::refused(ErrorCode::InconsistentGroupProtocol, Arc::default());
+                ctx.reply(token, Reply::JoinGroup(refused));
+            }
             None if request.member_id.is_empty() => {
-                let mut group = Box::new(ClassicGroup::new(Arc::clone(&request.group_id), ctx.now));
                 let group_id = Arc::clone(&request.group_id);
+                let mut group = ClassicGroup::new(Arc::clone(&group_id), ctx.now);
                 group.join(ctx, request, token);
-                groups.insert(group_id, Group::Classic(group));
+                groups.insert(group_id, Group::classic(group));
             }
             None => {
                 let refused = Joined::refused(ErrorCode::UnknownMemberId, request.member_id);
@@ -145,7 +137,7 @@ impl GroupShard {
         match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) => group.heartbeat(ctx, request),
-            None => ErrorCode::UnknownMemberId,
+            _ => ErrorCode::UnknownMemberId,
         }
     }
 
@@ -153,7 +145,7 @@ impl GroupShard {
         let error = match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) => return group.leave(ctx, request),
-            None => ErrorCode::UnknownMemberId,
+            _ => ErrorCode::UnknownMemberId,
         };
         Left {
             error,
@@ -167,7 +159,7 @@ impl GroupShard {
         request: OffsetCommit,
     ) -> Result<PartitionErrors, ErrorCode> {
         match groups.get_mut(&request.group_id) {
-            Some(Group::Classic(group)) => group.check_commit(ctx, &request)?,
+            Some(group) => group.check_commit(ctx, &request)?,
             // Anyone may keep offsets who takes no part in a group.
             None if request.generation_id_or_member_epoch < 0 => {}
             None if request.knows_member_epochs => return Err(ErrorCode::GroupIdNotFound),
@@ -186,6 +178,7 @@ impl GroupShard {
     fn describe(&self, group_id: &str) -> Result<DescribedGroup, ApiError> {
         match self.groups.get(group_id) {
             Some(Group::Classic(group)) => Ok(group.describe()),
+            Some(_) => Err(ErrorCode::GroupIdNotFound.with(format!("Group {group_id} is not a classic group."))),
             None => Err(not_found(group_id)),
         }
     }
@@ -196,51 +189,33 @@ impl GroupShard {
         ctx: &mut Context<'_>,
         request: &DeleteGroup,
     ) -> Result<(), ApiError> {
-        match groups.get_mut(&request.group_id) {
-            None => return Err(not_found(&request.group_id)),
-            Some(Group::Classic(group)) => group.check_delete()?,
-        }
+        let group = groups
+            .get_mut(&request.group_id)
+            .ok_or_else(|| not_found(&request.group_id))?;
+        group.check_delete()?;
         ctx.effects.records.extend(offsets.delete_all(&request.group_id));
-        Self::end(groups, ctx, &request.group_id);
+        group.delete(ctx);
+        // All that is left of it after a failure in between is deleted when it is asked for again.
+        ctx.effects.is_atomic = false;
         Ok(())
     }
 
-    /// Writes that there is no such group any more.
-    fn end(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, group_id: &Arc<str>) {
-        ctx.effects.is_atomic = false;
-        match groups.get_mut(group_id) {
-            Some(Group::Classic(group)) => {
-                group.give_up(ctx, ErrorCode::UnknownMemberId);
-                let key = GroupMetadataKey {
-                    group: group_id.to_string(),
-                };
-                ctx.write(GroupRecord::GroupMetadata(key, None));
-            }
-            None => {}
-        }
-    }
-
     fn delete_offsets(
-        groups: &mut BTreeMap<Arc<str>, Group>,
+        groups: &BTreeMap<Arc<str>, Group>,
         offsets: &Offsets,
         ctx: &mut Context<'_>,
         request: OffsetDelete,
     ) -> Result<PartitionErrors, ErrorCode> {
-        let group = groups.get_mut(&request.group_id).ok_or(ErrorCode::GroupIdNotFound)?;
-        match group {
-            Group::Classic(group) => group.check_offset_delete()?,
-        }
+        let group = groups.get(&request.group_id).ok_or(ErrorCode::GroupIdNotFound)?;
+        group.check_offset_delete()?;
+        let read = group.reads(request.topics.iter().map(|(topic, _)| &**topic));
         let mut outcomes = Vec::with_capacity(request.topics.len());
-        for (topic, partitions) in request.topics {
-            let is_subscribed = match group {
-                Group::Classic(group) => group.is_subscribed_to(&topic),
-            };
-            let code = if is_subscribed {
+        for ((topic, partitions), is_read) in request.topics.into_iter().zip(read) {
+            let code = if is_read {
                 ErrorCode::GroupSubscribedToTopic
             } else {
-                ctx.effects
-                    .records
-                    .extend(offsets.delete(&request.group_id, &topic, &partitions));
+                let records = offsets.delete(&request.group_id, &topic, &partitions);
+                ctx.effects.records.extend(records);
                 ErrorCode::None
             };
             let errors = partitions.into_iter().map(|partition| (partition, code)).collect();
@@ -250,33 +225,60 @@ impl GroupShard {
         Ok(outcomes)
     }
 
-    fn fetch(&self, request: OffsetFetch) -> Reply {
-        Reply::OffsetFetch(self.offsets.fetch(&request.group_id, request.topics))
+    fn fetch(&self, request: OffsetFetch) -> FetchedOffsets {
+        if let Some(group) = self.groups.get(&request.group_id) {
+            group.check_fetch(&request)?;
+        }
+        self.offsets.fetch(&request.group_id, request.topics)
+    }
+
+    fn consumer_heartbeat(
+        groups: &mut BTreeMap<Arc<str>, Group>,
+        ctx: &mut Context<'_>,
+        request: &ConsumerGroupHeartbeat,
+    ) -> Result<ConsumerGroupHeartbeatReply, ApiError> {
+        check_heartbeat(ctx.settings, request)?;
+        let joins = request.member_epoch == 0;
+        if let Some(Group::Classic(group)) = groups.get_mut(&request.group_id) {
+            if !joins || !group.is_empty() {
+                return Err(
+                    ErrorCode::GroupIdNotFound.with(format!("Group {} is not a consumer group.", request.group_id))
+                );
+            }
+            let mut old = groups.remove(&request.group_id);
+            old.iter_mut().for_each(|group| group.delete(ctx));
+        } else if !joins && !groups.contains_key(&request.group_id) {
+            let message = format!("Consumer group {} not found.", request.group_id);
+            return Err(ErrorCode::GroupIdNotFound.with(message));
+        }
+        let group = groups
+            .entry(Arc::clone(&request.group_id))
+            .or_insert_with(|| Group::consumer(&request.group_id));
+        match group {
+            Group::Consumer(group) => group.heartbeat(ctx, request),
+            Group::Classic(_) => Err(ErrorCode::UnknownServerError.into()),
+        }
+    }
+
+    fn describe_consumer(&self, group_id: &str) -> Result<DescribedConsumerGroup, ApiError> {
+        match self.groups.get(group_id) {
+            Some(Group::Consumer(group)) => Ok(group.describe(&self.world.settings, &self.world.image)),
+            Some(_) => Err(ErrorCode::GroupIdNotFound.with(format!("Group {group_id} is not a consumer group."))),
+            None => Err(not_found(group_id)),
+        }
     }
 
     /// Writes off the offsets that nobody needs, and the groups that are empty without them.
     fn expire(groups: &mut BTreeMap<Arc<str>, Group>, offsets: &Offsets, ctx: &mut Context<'_>) {
-        let mut ended = Vec::new();
-        for (group_id, group) in groups.iter() {
-            let (records, all_expired) = match group {
-                Group::Classic(group) => {
-                    let subscriptions = group.subscriptions();
-                    let base = group.offset_expiration();
-                    let is_subscribed = |topic: &str| subscriptions.contains(topic);
-                    let retention_ms = ctx.settings.offsets_retention_ms;
-                    offsets.expire(group_id, base, is_subscribed, retention_ms, ctx.now.timestamp)
-                }
-            };
+        let retention_ms = ctx.settings.offsets_retention_ms;
+        for (group_id, group) in groups.iter_mut() {
+            let base = group.offset_expiration();
+            let is_subscribed = |topics: &[&str]| group.reads(topics.iter().copied());
+            let (records, all_expired) = offsets.expire(group_id, base, is_subscribed, retention_ms, ctx.now.timestamp);
             ctx.effects.records.extend(records);
-            let is_empty = match group {
-                Group::Classic(group) => group.is_empty(),
-            };
-            if all_expired && is_empty {
-                ended.push(Arc::clone(group_id));
+            if all_expired && group.is_empty() {
+                group.delete(ctx);
             }
-        }
-        for group_id in ended {
-            Self::end(groups, ctx, &group_id);
         }
         ctx.effects.is_atomic = false;
         ctx.set_timer(
@@ -287,15 +289,32 @@ impl GroupShard {
 
     fn on_timer(&mut self, now: Now, entropy: u128, timer: &Timer, effects: &mut Effects<GroupRecord, Reply>) {
         let mut ctx = self.world.context(now, entropy, effects);
-        match timer {
-            Timer::OffsetExpiration => Self::expire(&mut self.groups, &self.offsets, &mut ctx),
-            Timer::ClassicMember(group_id, _) | Timer::ClassicJoin(group_id) | Timer::ClassicSync(group_id) => {
-                match self.groups.get_mut(group_id) {
-                    Some(Group::Classic(group)) => group.on_timer(&mut ctx, timer),
-                    None => {}
-                }
-            }
-            _ => {}
+        let group_id = match timer {
+            Timer::OffsetExpiration => return Self::expire(&mut self.groups, &self.offsets, &mut ctx),
+            Timer::ClassicMember(group_id, _)
+            | Timer::ClassicJoin(group_id)
+            | Timer::ClassicSync(group_id)
+            | Timer::ConsumerSession(group_id, _)
+            | Timer::ConsumerRebalance(group_id, _)
+            | Timer::ConsumerAssignment(group_id)
+            | Timer::ConsumerPatterns(group_id) => group_id,
+        };
+        if let Some(group) = self.groups.get_mut(group_id) {
+            group.on_timer(&mut ctx, timer);
+        }
+    }
+
+    /// The consumer group that a record is of, which begins with any of them but a tombstone.
+    fn consumer_group(&mut self, group_id: &str, is_tombstone: bool) -> Option<&mut ConsumerGroup> {
+        let is_here = matches!(self.groups.get(group_id), Some(Group::Consumer(_)));
+        if !is_here && !is_tombstone {
+            let group_id: Arc<str> = group_id.into();
+            let group = Group::consumer(&group_id);
+            self.groups.insert(group_id, group);
+        }
+        match self.groups.get_mut(group_id) {
+            Some(Group::Consumer(group)) => Some(group),
+            _ => None,
         }
     }
 }
@@ -343,7 +362,7 @@ impl Shard for GroupShard {
             Command::Heartbeat(request) => Some(Reply::Heartbeat(Self::heartbeat(groups, &mut ctx, &request))),
             Command::LeaveGroup(request) => Some(Reply::LeaveGroup(Self::leave(groups, &mut ctx, &request))),
             Command::OffsetCommit(request) => Some(Reply::OffsetCommit(Self::commit(groups, &mut ctx, request))),
-            Command::OffsetFetch(request) => Some(self.fetch(request)),
+            Command::OffsetFetch(request) => Some(Reply::OffsetFetch(self.fetch(request))),
             Command::DescribeGroup(request) => Some(Reply::DescribeGroup(self.describe(&request.group_id))),
             Command::DeleteGroup(request) => {
                 let deleted = Self::delete(groups, &self.offsets, &mut ctx, &request);
@@ -354,7 +373,13 @@ impl Shard for GroupShard {
                 Some(Reply::OffsetDelete(deleted))
             }
             Command::ListGroups(filter) => Some(Reply::ListGroups(self.list(&filter))),
-            Command::ConsumerGroupHeartbeat(_) | Command::DescribeConsumerGroup(_) => None,
+            Command::ConsumerGroupHeartbeat(request) => {
+                let lived = Self::consumer_heartbeat(groups, &mut ctx, &request);
+                Some(Reply::ConsumerGroupHeartbeat(lived))
+            }
+            Command::DescribeConsumerGroup(request) => {
+                Some(Reply::DescribeConsumerGroup(self.describe_consumer(&request.group_id)))
+            }
         };
         effects.replies.extend(reply.map(|reply| (token, reply)));
         effects
@@ -372,20 +397,31 @@ impl Shard for GroupShard {
         self.world.timers.next()
     }
 
-    fn on_image(&mut self, _now: Now, image: Arc<MetadataImage>) -> Effects<GroupRecord, Reply> {
+    fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> Effects<GroupRecord, Reply> {
         let mut effects = Effects::default();
         let old = std::mem::replace(&mut self.world.image, image);
-        let mut deleted = Vec::new();
+        if self.world.image.configs != old.configs {
+            self.world.settings = (self.world.read_settings)(&self.world.image);
+        }
+        let (mut changed, mut deleted, mut has_new_topics) = (Vec::new(), Vec::new(), false);
         self.world.image.topics.diff(&old.topics, |id, old, new| {
+            has_new_topics |= old.is_none();
             if let (Some(old), None) = (old, new) {
                 deleted.push((Arc::clone(&old.name), id));
             }
+            changed.extend(old.or(new).map(|topic| Arc::clone(&topic.name)));
         });
-        if !deleted.is_empty() {
-            effects.records = self.offsets.delete_topics(&deleted);
-            effects.is_atomic = false;
+        if changed.is_empty() {
+            return effects;
         }
-        self.world.settings = (self.world.read_settings)(&self.world.image);
+        effects.is_atomic = false;
+        effects.records = self.offsets.delete_topics(&deleted);
+        let mut ctx = self.world.context(now, 0, &mut effects);
+        for group in self.groups.values_mut() {
+            if let Group::Consumer(group) = group {
+                group.on_image(&mut ctx, &changed, has_new_topics);
+            }
+        }
         effects
     }
 
@@ -395,7 +431,7 @@ impl Shard for GroupShard {
                 if value.is_some() && !self.groups.contains_key(key.group.as_str()) {
                     let group_id: Arc<str> = key.group.as_str().into();
                     let group = ClassicGroup::new(Arc::clone(&group_id), NEVER);
-                    self.groups.insert(group_id, Group::Classic(Box::new(group)));
+                    self.groups.insert(group_id, Group::classic(group));
                 }
                 self.offsets.apply(&key, value.as_ref());
             }
@@ -410,11 +446,30 @@ impl Shard for GroupShard {
                 if self.is_loading || !is_known {
                     let group_id: Arc<str> = key.group.into();
                     let group = ClassicGroup::from_record(Arc::clone(&group_id), value);
-                    let group = Box::new(group.map_err(|error| error.to_string())?);
-                    self.groups.insert(group_id, Group::Classic(group));
+                    let group = group.map_err(|error| error.to_string())?;
+                    self.groups.insert(group_id, Group::classic(group));
                 }
             }
-            _ => {}
+            GroupRecord::ConsumerGroupMetadata(key, None) => {
+                if let Some(Group::Consumer(_)) = self.groups.get(key.group_id.as_str()) {
+                    self.groups.remove(key.group_id.as_str());
+                }
+            }
+            record => {
+                let (group_id, is_tombstone) = match &record {
+                    GroupRecord::ConsumerGroupMetadata(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::ConsumerGroupPartitionMetadata(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::ConsumerGroupMemberMetadata(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::ConsumerGroupTargetAssignmentMetadata(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::ConsumerGroupTargetAssignmentMember(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::ConsumerGroupCurrentMemberAssignment(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::ConsumerGroupRegularExpression(key, value) => (&key.group_id, value.is_none()),
+                    GroupRecord::OffsetCommit(..) | GroupRecord::GroupMetadata(..) => return Ok(()),
+                };
+                if let Some(group) = self.consumer_group(group_id, is_tombstone) {
+                    group.apply(&record);
+                }
+            }
         }
         Ok(())
     }
@@ -424,9 +479,7 @@ impl Shard for GroupShard {
         let mut effects = Effects::default();
         let mut ctx = self.world.context(now, 0, &mut effects);
         for group in self.groups.values_mut() {
-            match group {
-                Group::Classic(group) => group.loaded(&mut ctx),
-            }
+            group.loaded(&mut ctx);
         }
         ctx.set_timer(
             Timer::OffsetExpiration,
