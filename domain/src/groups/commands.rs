@@ -195,7 +195,7 @@ pub struct OffsetCommit {
 pub struct CommitTopic {
     /// The topic's name.
     pub name: Arc<str>,
-    /// Its id; [`TopicId::ZERO`] when the client names topics by name alone.
+    /// Its id.
     pub id: TopicId,
     /// The offsets.
     pub partitions: Vec<CommitPartition>,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::commands::Reply;
 use super::records::GroupRecord;
 use super::settings::GroupSettings;
@@ -81,4 +83,13 @@ impl Context<'_> {
 pub fn new_member_id(prefix: &str, entropy: u128) -> Arc<str> {
     let uuid = uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid();
     format!("{prefix}-{uuid}").into()
+}
+
+/// The log takes these records as one batch of `size_bytes_max`.
+pub(super) fn fit_in_a_batch(records: &[GroupRecord], size_bytes_max: usize) -> bool {
+    // Length, attributes, deltas and the number of headers; the batch has a header too.
+    const OVERHEAD_BYTES: usize = 40;
+    let (mut key, mut value) = (BytesMut::new(), BytesMut::new());
+    let are_encoded = records.iter().all(|record| record.encode(&mut key, &mut value).is_ok());
+    are_encoded && (records.len() + 2) * OVERHEAD_BYTES + key.len() + value.len() <= size_bytes_max
 }

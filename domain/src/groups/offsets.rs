@@ -425,7 +425,13 @@ mod tests {
         apply(&mut offsets, &records);
         let expired = |now_ms| {
             offsets
-                .expire("group", ExpirationBase::Commit, |_| false, 100, Timestamp(now_ms))
+                .expire(
+                    "group",
+                    ExpirationBase::Commit,
+                    subscribing_to(""),
+                    100,
+                    Timestamp(now_ms),
+                )
                 .1
         };
         assert!(!expired(NOW.0 + 9));

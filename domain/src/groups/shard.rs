@@ -12,7 +12,7 @@ use super::commands::{
     OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
 };
 use super::consumer::{ConsumerGroup, check_heartbeat};
-use super::context::{Context, Patterns, Timer};
+use super::context::{Context, Patterns, Timer, fit_in_a_batch};
 use super::group::Group;
 use super::offsets::Offsets;
 use super::records::{Decoded, GroupRecord};
@@ -105,19 +105,21 @@ impl GroupShard {
         if let Err(code) = ClassicGroup::check_join(ctx.settings, &request) {
             return ctx.reply(token, Reply::JoinGroup(Joined::refused(code, Arc::default())));
         }
-        match groups.get_mut(&request.group_id) {
+        let group_id = Arc::clone(&request.group_id);
+        match groups.get_mut(&group_id) {
             Some(Group::Classic(group)) => group.join(ctx, request, token),
-            Some(Group::Consumer(_)) => {
-                let refused = Joined::refused(ErrorCode::InconsistentGroupProtocol, Arc::default());
-                ctx.reply(token, Reply::JoinGroup(refused));
+            Some(Group::Consumer(group)) if !group.is_empty() => {
+                let joined = group.classic_join(ctx, &request);
+                ctx.reply(token, Reply::JoinGroup(joined));
             }
-            None if request.member_id.is_empty() => {
-                let group_id = Arc::clone(&request.group_id);
+            known if request.member_id.is_empty() => {
+                // An empty group is of whichever protocol comes next.
+                known.into_iter().for_each(|group| group.delete(ctx));
                 let mut group = ClassicGroup::new(Arc::clone(&group_id), ctx.now);
                 group.join(ctx, request, token);
                 groups.insert(group_id, Group::classic(group));
             }
-            None => {
+            _ => {
                 let refused = Joined::refused(ErrorCode::UnknownMemberId, request.member_id);
                 ctx.reply(token, Reply::JoinGroup(refused));
             }
@@ -128,6 +130,10 @@ impl GroupShard {
         let refused = match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) if !group.is_empty() => return group.sync(ctx, request, token),
+            Some(Group::Consumer(group)) if !group.is_empty() => {
+                let synced = group.classic_sync(ctx, &request);
+                return ctx.reply(token, Reply::SyncGroup(synced));
+            }
             _ => ErrorCode::UnknownMemberId,
         };
         ctx.reply(token, Reply::SyncGroup(Synced::refused(refused)));
@@ -137,7 +143,8 @@ impl GroupShard {
         match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) => group.heartbeat(ctx, request),
-            _ => ErrorCode::UnknownMemberId,
+            Some(Group::Consumer(group)) => group.classic_heartbeat(ctx, request),
+            None => ErrorCode::UnknownMemberId,
         }
     }
 
@@ -145,7 +152,8 @@ impl GroupShard {
         let error = match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) => return group.leave(ctx, request),
-            _ => ErrorCode::UnknownMemberId,
+            Some(Group::Consumer(group)) => return group.classic_leave(ctx, request),
+            None => ErrorCode::UnknownMemberId,
         };
         Left {
             error,
@@ -167,7 +175,7 @@ impl GroupShard {
         }
         let metadata_max_bytes = ctx.settings.offset_metadata_max_bytes;
         let (records, outcomes) = Offsets::commit(request, metadata_max_bytes, ctx.now.timestamp);
-        if !batch_fits(&records, ctx.settings.record_max_bytes) {
+        if !fit_in_a_batch(&records, ctx.settings.record_max_bytes) {
             // As of any record that the log would not take.
             return Err(ErrorCode::UnknownServerError);
         }
@@ -238,25 +246,31 @@ impl GroupShard {
         request: &ConsumerGroupHeartbeat,
     ) -> Result<ConsumerGroupHeartbeatReply, ApiError> {
         check_heartbeat(ctx.settings, request)?;
-        let joins = request.member_epoch == 0;
-        if let Some(Group::Classic(group)) = groups.get_mut(&request.group_id) {
-            if !joins || !group.is_empty() {
-                return Err(
-                    ErrorCode::GroupIdNotFound.with(format!("Group {} is not a consumer group.", request.group_id))
-                );
+        let group_id = &request.group_id;
+        match groups.get_mut(group_id) {
+            Some(Group::Consumer(group)) => group.heartbeat(ctx, request),
+            Some(Group::Classic(classic)) => {
+                let (group, reply) = ConsumerGroup::upgrade(ctx, classic, request)?;
+                groups.insert(Arc::clone(group_id), Group::Consumer(Box::new(group)));
+                Ok(reply)
             }
-            let mut old = groups.remove(&request.group_id);
-            old.iter_mut().for_each(|group| group.delete(ctx));
-        } else if !joins && !groups.contains_key(&request.group_id) {
-            let message = format!("Consumer group {} not found.", request.group_id);
-            return Err(ErrorCode::GroupIdNotFound.with(message));
+            None if request.member_epoch == 0 => {
+                let mut group = ConsumerGroup::new(Arc::clone(group_id));
+                let reply = group.heartbeat(ctx, request)?;
+                groups.insert(Arc::clone(group_id), Group::Consumer(Box::new(group)));
+                Ok(reply)
+            }
+            None => Err(ErrorCode::GroupIdNotFound.with(format!("Consumer group {group_id} not found."))),
         }
-        let group = groups
-            .entry(Arc::clone(&request.group_id))
-            .or_insert_with(|| Group::consumer(&request.group_id));
-        match group {
-            Group::Consumer(group) => group.heartbeat(ctx, request),
-            Group::Classic(_) => Err(ErrorCode::UnknownServerError.into()),
+    }
+
+    /// A consumer group that has lost its last member of the consumer protocol goes on as a classic one.
+    fn replace_downgraded(groups: &mut BTreeMap<Arc<str>, Group>, group_id: &str) {
+        if let Some(group) = groups.get_mut(group_id)
+            && let Group::Consumer(consumer) = group
+            && let Some(classic) = consumer.take_downgraded()
+        {
+            *group = Group::Classic(classic);
         }
     }
 
@@ -302,6 +316,7 @@ impl GroupShard {
         if let Some(group) = self.groups.get_mut(group_id) {
             group.on_timer(&mut ctx, timer);
         }
+        Self::replace_downgraded(&mut self.groups, group_id);
     }
 
     /// The consumer group that a record is of, which begins with any of them but a tombstone.
@@ -317,15 +332,6 @@ impl GroupShard {
             _ => None,
         }
     }
-}
-
-/// The log takes these records as one batch.
-fn batch_fits(records: &[GroupRecord], size_bytes_max: usize) -> bool {
-    // Length, attributes, deltas and the number of headers.
-    const RECORD_OVERHEAD_BYTES: usize = 40;
-    let (mut key, mut value) = (BytesMut::new(), BytesMut::new());
-    let encoded = records.iter().all(|record| record.encode(&mut key, &mut value).is_ok());
-    encoded && (records.len() + 2) * RECORD_OVERHEAD_BYTES + key.len() + value.len() <= size_bytes_max
 }
 
 impl Shard for GroupShard {
@@ -352,7 +358,9 @@ impl Shard for GroupShard {
         let groups = &mut self.groups;
         let reply = match command {
             Command::JoinGroup(request) => {
+                let group_id = Arc::clone(&request.group_id);
                 Self::join(groups, &mut ctx, request, token);
+                Self::replace_downgraded(groups, &group_id);
                 None
             }
             Command::SyncGroup(request) => {
@@ -360,7 +368,11 @@ impl Shard for GroupShard {
                 None
             }
             Command::Heartbeat(request) => Some(Reply::Heartbeat(Self::heartbeat(groups, &mut ctx, &request))),
-            Command::LeaveGroup(request) => Some(Reply::LeaveGroup(Self::leave(groups, &mut ctx, &request))),
+            Command::LeaveGroup(request) => {
+                let left = Self::leave(groups, &mut ctx, &request);
+                Self::replace_downgraded(groups, &request.group_id);
+                Some(Reply::LeaveGroup(left))
+            }
             Command::OffsetCommit(request) => Some(Reply::OffsetCommit(Self::commit(groups, &mut ctx, request))),
             Command::OffsetFetch(request) => Some(Reply::OffsetFetch(self.fetch(request))),
             Command::DescribeGroup(request) => Some(Reply::DescribeGroup(self.describe(&request.group_id))),
@@ -375,6 +387,7 @@ impl Shard for GroupShard {
             Command::ListGroups(filter) => Some(Reply::ListGroups(self.list(&filter))),
             Command::ConsumerGroupHeartbeat(request) => {
                 let lived = Self::consumer_heartbeat(groups, &mut ctx, &request);
+                Self::replace_downgraded(groups, &request.group_id);
                 Some(Reply::ConsumerGroupHeartbeat(lived))
             }
             Command::DescribeConsumerGroup(request) => {

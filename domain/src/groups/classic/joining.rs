@@ -1,14 +1,15 @@
 //! JoinGroup, and the rebalance from its cause to the new generation.
 
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ClassicGroup, InitialDelay, Member, Phase, Protocols, Session, fits};
+use super::{ClassicGroup, InitialDelay, Member, Phase, Protocols, Session};
 use crate::coordinator::Token;
 use crate::error::ErrorCode;
 use crate::groups::commands::{JoinGroup, Joined, JoinedMember, Reply, Synced};
-use crate::groups::context::{Context, new_member_id};
+use crate::groups::context::{Context, fit_in_a_batch, new_member_id};
 use crate::groups::settings::GroupSettings;
 
 /// A new member waits this long for its first generation. It cannot send heartbeats, and a client that has given up meanwhile
@@ -37,7 +38,7 @@ impl ClassicGroup {
         if !self.is_recorded {
             // As in Kafka, so that a group that somebody was told of outlives a failover.
             let record = self.to_record();
-            if !fits(&record, ctx.settings.record_max_bytes) {
+            if !fit_in_a_batch(slice::from_ref(&record), ctx.settings.record_max_bytes) {
                 return refuse_join(ctx, token, ErrorCode::UnknownServerError, "".into());
             }
             self.write(ctx, record);
@@ -204,7 +205,7 @@ impl ClassicGroup {
             self.phase == Phase::Stable && self.members.elect_protocol() == self.generation.protocol_name;
         if keeps_generation {
             let record = self.to_record();
-            if !fits(&record, ctx.settings.record_max_bytes) {
+            if !fit_in_a_batch(slice::from_ref(&record), ctx.settings.record_max_bytes) {
                 self.members.remove(&member_id);
                 self.members.insert(former);
                 self.generation.leader = former_leader;
@@ -332,7 +333,7 @@ impl ClassicGroup {
             self.enter(ctx.now, Phase::Empty);
             let record = self.to_record();
             // Without the record the last stable generation comes back after a failover, and its sessions end.
-            if fits(&record, ctx.settings.record_max_bytes) {
+            if fit_in_a_batch(slice::from_ref(&record), ctx.settings.record_max_bytes) {
                 self.write(ctx, record);
             }
             return;

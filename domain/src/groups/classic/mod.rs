@@ -20,7 +20,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::context::{Context, Timer};
 use super::records::{GroupMetadataKey, GroupMetadataValue, GroupRecord, MemberMetadata};
@@ -28,13 +28,9 @@ use crate::coordinator::Now;
 use crate::error::ErrorCode;
 use crate::groups::commands::{Joined, Reply, Synced};
 use crate::ids::Timestamp;
-use crate::record::batch::HEADER_SIZE_BYTES;
 
 pub use describing::Subscriptions;
 pub use members::{Member, Members, Protocols, Session};
-
-/// What a record may take besides its key and value (`DefaultRecord.MAX_RECORD_OVERHEAD`).
-const RECORD_OVERHEAD_BYTES: usize = 21;
 
 /// The protocol type of consumers (`ConsumerProtocol.PROTOCOL_TYPE`).
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
@@ -409,11 +405,4 @@ impl ClassicGroup {
         }
         was_pending
     }
-}
-
-/// The log takes this record: it can be encoded, and a batch of it alone is not larger than `size_bytes_max`.
-pub(in crate::groups) fn fits(record: &GroupRecord, size_bytes_max: usize) -> bool {
-    let (mut key, mut value) = (BytesMut::new(), BytesMut::new());
-    record.encode(&mut key, &mut value).is_ok()
-        && HEADER_SIZE_BYTES + RECORD_OVERHEAD_BYTES + key.len() + value.len() <= size_bytes_max
 }

@@ -1,14 +1,15 @@
 //! SyncGroup: the leader brings the assignments, everyone else waits for them.
 
 use std::collections::BTreeMap;
+use std::slice;
 
 use bytes::Bytes;
 
-use super::{ClassicGroup, Member, Phase, fits};
+use super::{ClassicGroup, Member, Phase};
 use crate::coordinator::Token;
 use crate::error::ErrorCode;
 use crate::groups::commands::{Reply, SyncGroup, Synced};
-use crate::groups::context::Context;
+use crate::groups::context::{Context, fit_in_a_batch};
 
 impl ClassicGroup {
     /// A member asks for its assignment.
@@ -65,7 +66,7 @@ impl ClassicGroup {
         let of = |member: &Member| assignments.get(&*member.member_id).cloned().unwrap_or_default();
         let since = self.generation.since.replace(ctx.now.timestamp);
         let record = self.record_with(of);
-        if !fits(&record, ctx.settings.record_max_bytes) {
+        if !fit_in_a_batch(slice::from_ref(&record), ctx.settings.record_max_bytes) {
             self.generation.since = since;
             self.members.assign(|_| Bytes::new());
             self.answer_syncs(ctx, ErrorCode::UnknownServerError);

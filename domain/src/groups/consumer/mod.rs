@@ -8,11 +8,9 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use crate::error::{ApiError, ErrorCode};
 use crate::groups::classic::ClassicGroup;
-use crate::groups::context::{Context, Timer};
+use crate::groups::context::{Context, Timer, fit_in_a_batch};
 use crate::groups::records::GroupRecord;
 
 mod classic_members;
@@ -137,14 +135,9 @@ impl ConsumerGroup {
 
 /// Refuses records of this step, those from `mark` on, that the log would not take as one batch.
 fn check_size(ctx: &Context<'_>, mark: usize) -> Result<(), ApiError> {
-    // Length, attributes, deltas and the number of headers; the batch has a header too.
-    const OVERHEAD_BYTES: usize = 40;
     let records = ctx.effects.records.get(mark..).unwrap_or_default();
-    let (mut key, mut value) = (BytesMut::new(), BytesMut::new());
-    let is_encoded = records.iter().all(|record| record.encode(&mut key, &mut value).is_ok());
-    let size_bytes = (records.len() + 2) * OVERHEAD_BYTES + key.len() + value.len();
     let limit_bytes = ctx.settings.record_max_bytes;
-    if is_encoded && size_bytes <= limit_bytes {
+    if fit_in_a_batch(records, limit_bytes) {
         return Ok(());
     }
     Err(ErrorCode::UnknownServerError.with(format!(
