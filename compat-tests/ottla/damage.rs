@@ -58,6 +58,9 @@ enum Outcome {
     Noticed,
     /// A part of a header that no CRC covers is served as it is, as Kafka does.
     Uncovered,
+    /// The checkpoint of log starts, still of its form, tells of a later start: what lies before it is not shown, as in
+    /// Kafka, which has no other record of it.
+    Believed,
     /// The end of the metadata log is gone and the topic with it, or a log says to be another topic's: records are set
     /// aside.
     Aside,
@@ -289,9 +292,23 @@ fn aside(node: &Node, begin: &str) -> usize {
     names.filter(|name| is_aside(&name.to_string_lossy())).count()
 }
 
+/// The log starts of topic `t` that a `log-start-offset-checkpoint` tells of; nothing of other files.
+fn told_starts(file: &Path) -> Vec<(usize, i64)> {
+    if !file.ends_with("log-start-offset-checkpoint") {
+        return Vec::new();
+    }
+    let text = fs::read(file).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let told = |line: &str| {
+        let mut words = line.strip_prefix("t ")?.split(' ');
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(told).collect()
+}
+
 /// Starts on a damaged copy and looks at what comes of it; an error is what must not.
 fn outcome(node: &mut Node, original: &Original, file: &Path, topic: &Topic) -> Result<Outcome, String> {
     let since = node.log().len();
+    let told_starts = told_starts(&node.log_dirs()[0].join(file));
     node.spawn();
     if let Some(status) = node.wait_ready_or_exit() {
         let log = node.log()[since..].to_owned();
@@ -320,6 +337,10 @@ fn outcome(node: &mut Node, original: &Original, file: &Path, topic: &Topic) -> 
         let is_new = (*start, bytes.len()) == (0, 0) && file.ends_with("partition.metadata");
         if is_new && file.starts_with(&own) && aside(node, &own) == 1 {
             worst = Outcome::Aside;
+            continue;
+        }
+        if *start > whole_start && told_starts.contains(&(partition, *start)) && whole.ends_with(bytes) {
+            worst = Outcome::Believed;
             continue;
         }
         if *start != whole_start && !is_segment(file) {
