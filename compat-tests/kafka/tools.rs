@@ -168,7 +168,7 @@ fn configs_loggers(s: &mut Session) {
 }
 
 /// APIs that Ottla serves; the others come with what they are for.
-const SERVED: [&str; 35] = [
+const SERVED: [&str; 37] = [
     "Produce",
     "Fetch",
     "ListOffsets",
@@ -204,6 +204,8 @@ const SERVED: [&str; 35] = [
     "DescribeTopicPartitions",
     "UnregisterBroker",
     "ElectLeaders",
+    "ConsumerGroupHeartbeat",
+    "ConsumerGroupDescribe",
 ];
 
 fn broker_api_versions(s: &mut Session) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 use ottla_domain::error::ErrorCode;
 use ottla_domain::groups::commands::GroupCommand;
+use ottla_domain::metadata::config::effective::NodeConfig;
 
 use super::{Call, Refusal};
 use crate::node::Node;
@@ -24,6 +25,14 @@ impl<N: Node> Call<'_, N> {
             () = self.account.hung_up() => Err(Refusal::Silently),
             () = self.account.stopped() => Ok(Err(ErrorCode::CoordinatorNotAvailable)),
         }
+    }
+
+    /// True when this broker offers the protocol of consumer groups.
+    pub(super) fn offers_consumer_protocol(&self) -> bool {
+        let image = self.node.image();
+        let config = NodeConfig::of(&image, self.node.node_id(), self.node.properties());
+        let protocols = config.list("group.coordinator.rebalance.protocols");
+        protocols.iter().any(|protocol| protocol == "consumer")
     }
 
     /// The client's id as members are shown with it.

@@ -27,6 +27,10 @@ mod begin_quorum_epoch;
 mod broker_heartbeat;
 #[path = "62_broker_registration.rs"]
 mod broker_registration;
+#[path = "69_consumer_group_describe.rs"]
+mod consumer_group_describe;
+#[path = "68_consumer_group_heartbeat.rs"]
+mod consumer_group_heartbeat;
 #[path = "70_controller_registration.rs"]
 mod controller_registration;
 #[path = "37_create_partitions.rs"]
@@ -246,6 +250,8 @@ static APIS: &[&Api] = &[
     &broker_heartbeat::API,
     &unregister_broker::API,
     &allocate_producer_ids::API,
+    &consumer_group_heartbeat::API,
+    &consumer_group_describe::API,
     &controller_registration::API,
     &assign_replicas_to_dirs::API,
     &list_config_resources::API,
@@ -429,6 +435,8 @@ async fn dispatch<N: Node>(call: &Call<'_, N>) -> Result<Answer<N::Region>, Refu
         63 => answer!(broker_heartbeat),
         64 => answer!(unregister_broker),
         67 => answer!(allocate_producer_ids),
+        68 => answer!(consumer_group_heartbeat),
+        69 => answer!(consumer_group_describe),
         70 => answer!(controller_registration),
         73 => answer!(assign_replicas_to_dirs),
         74 => answer!(list_config_resources),

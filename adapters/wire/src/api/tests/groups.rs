@@ -1,3 +1,4 @@
+use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
@@ -5,6 +6,8 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use ottla_domain::groups::commands::Command;
 use ottla_domain::ids::{PartitionId, TopicId};
+use ottla_domain::metadata::image::ConfigResourceType;
+use ottla_domain::metadata::records::{ConfigRecord, MetadataRecord};
 use uuid::Uuid;
 
 use super::*;
@@ -145,6 +148,9 @@ async fn a_group_without_a_name_is_refused() {
     let invalid = ErrorCode::InvalidGroupId.number();
     let response: OffsetDeleteResponse = ask(&fixture, 47, 0, &OffsetDeleteRequest::default()).await;
     assert_eq!(response.error_code, invalid);
+    let describe = ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId::default()]);
+    let response: ConsumerGroupDescribeResponse = ask(&fixture, 69, 1, &describe).await;
+    assert_eq!(response.groups[0].error_code, invalid);
     assert!(fixture.node.groups.commands.lock().is_empty());
 }
 
@@ -631,4 +637,101 @@ async fn offsets_of_partitions_that_exist_are_deleted() {
     let response: OffsetDeleteResponse = ask(&fixture, 47, 0, &request).await;
     let not_found = ErrorCode::GroupIdNotFound.number();
     assert_eq!((response.error_code, response.topics.len()), (not_found, 0));
+}
+
+#[tokio::test]
+async fn consumer_group_heartbeats_carry_what_changed() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    for version in versions(68) {
+        let mut request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(text("group").into())
+            .with_member_id(text("member-1"))
+            .with_member_epoch(4)
+            .with_topic_partitions(Some(vec![
+                TopicPartitions::default()
+                    .with_topic_id(TOPIC_ID)
+                    .with_partitions(vec![0, 1]),
+            ]));
+        if version >= 1 {
+            request.subscribed_topic_regex = Some(text("t.*"));
+        }
+        let response: ConsumerGroupHeartbeatResponse = ask(&fixture, 68, version, &request).await;
+        assert_eq!((response.error_code, response.member_epoch), (0, 5));
+        assert_eq!(
+            (response.member_id.as_deref(), response.heartbeat_interval_ms),
+            (Some("member-1"), 5_000)
+        );
+        let assignment = response.assignment.unwrap();
+        assert_eq!(assignment.topic_partitions[0].topic_id, TOPIC_ID);
+        assert_eq!(assignment.topic_partitions[0].partitions, [0, 1]);
+
+        let heartbeat = command!(fixture, ConsumerGroupHeartbeat);
+        assert_eq!(heartbeat.makes_member_id, version >= 1);
+        assert_eq!(
+            heartbeat.subscribed_topic_regex.as_deref(),
+            (version >= 1).then_some("t.*")
+        );
+        assert_eq!(
+            (heartbeat.subscribed_topic_names, heartbeat.rebalance_timeout_ms),
+            (None, -1)
+        );
+        assert_eq!((&*heartbeat.client_id, &*heartbeat.client_host), ("test", "/127.0.0.1"));
+
+        let unchanged = request.with_topic_partitions(None).with_group_id(text(ABSENT).into());
+        let response: ConsumerGroupHeartbeatResponse = ask(&fixture, 68, version, &unchanged).await;
+        assert_eq!(response.error_code, ErrorCode::GroupIdNotFound.number());
+        assert_eq!(response.error_message.as_deref(), Some("Group absent not found."));
+        assert_eq!(response.assignment, None);
+        assert_eq!(command!(fixture, ConsumerGroupHeartbeat).topic_partitions, None);
+    }
+}
+
+#[tokio::test]
+async fn consumer_groups_are_described_with_both_assignments() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    for version in versions(69) {
+        let ids = ["group", ABSENT, "group"].map(|id| text(id).into());
+        let request = ConsumerGroupDescribeRequest::default()
+            .with_group_ids(ids.into())
+            .with_include_authorized_operations(true);
+        let response: ConsumerGroupDescribeResponse = ask(&fixture, 69, version, &request).await;
+        let [group, absent] = &response.groups[..] else {
+            panic!("{response:?}");
+        };
+        assert_eq!(
+            (group.group_state.as_str(), group.group_epoch, group.assignment_epoch),
+            ("Reconciling", 4, 3)
+        );
+        assert_ne!(group.authorized_operations, i32::MIN);
+        let member = &group.members[0];
+        assert_eq!(member.member_type, if version >= 1 { 1 } else { -1 });
+        assert_eq!(member.subscribed_topic_regex.as_deref(), Some("t.*"));
+        let assigned = &member.target_assignment.topic_partitions[0];
+        assert_eq!((assigned.topic_name.as_str(), assigned.topic_id), ("topic", TOPIC_ID));
+        assert_eq!(absent.error_code, ErrorCode::GroupIdNotFound.number());
+        assert_eq!(absent.error_message.as_deref(), Some("Group absent not found."));
+        assert_eq!(absent.authorized_operations, i32::MIN);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_may_not_offer_consumer_groups() {
+    let fixture = Fixture::start(ListenerKind::Broker);
+    let classic_only = ConfigRecord {
+        resource_type: ConfigResourceType::Broker.number(),
+        name: "group.coordinator.rebalance.protocols".to_owned(),
+        value: Some("classic".to_owned()),
+        ..Default::default()
+    };
+    let mut image = crate::fake::image();
+    image.apply(&MetadataRecord::Config(classic_only)).unwrap();
+    *fixture.node.image.lock() = Arc::new(image);
+    let unsupported = ErrorCode::UnsupportedVersion.number();
+    let request = ConsumerGroupHeartbeatRequest::default().with_group_id(text("group").into());
+    let response: ConsumerGroupHeartbeatResponse = ask(&fixture, 68, 1, &request).await;
+    assert_eq!(response.error_code, unsupported);
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![text("group").into()]);
+    let response: ConsumerGroupDescribeResponse = ask(&fixture, 69, 1, &request).await;
+    assert_eq!(response.groups[0].error_code, unsupported);
+    assert!(fixture.node.groups.commands.lock().is_empty());
 }

@@ -74,8 +74,6 @@ const GAPS: &[&str] = &[
     "AlterUserScramCredentials",
     "DescribeTransactions",
     "ListTransactions",
-    "ConsumerGroupHeartbeat",
-    "ConsumerGroupDescribe",
     "ShareGroupHeartbeat",
     "ShareGroupDescribe",
     "ShareFetch",

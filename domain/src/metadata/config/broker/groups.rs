@@ -1,7 +1,7 @@
 //! Group coordinators.
 
 use crate::metadata::config::check::Check::{Any, AtLeast, Between, NonEmptyDistinct, NonEmptyListOf, OneOfAnyCase};
-use crate::metadata::config::setting::Effect::Ignored;
+use crate::metadata::config::setting::Effect::{Ignored, Start};
 use crate::metadata::config::setting::SettingType::{Int, List, Long, Short, String};
 use crate::metadata::config::setting::Update::{ClusterWide, ReadOnly};
 use crate::metadata::config::setting::{Setting, s};
@@ -24,7 +24,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     s("group.coordinator.append.linger.ms", Int, "-1", AtLeast(-1), ReadOnly, Ignored, "How long the group coordinator gathers records, in ms; -1 adapts."),
     s("group.coordinator.background.threads", Int, "2", AtLeast(1), ReadOnly, Ignored, "Threads of the group coordinator for background work."),
     s("group.coordinator.cached.buffer.max.bytes", Int, "1048588", AtLeast(524288), ClusterWide, Ignored, "The largest buffer that the group coordinator keeps."),
-    s("group.coordinator.rebalance.protocols", List, "classic,consumer,streams", NonEmptyListOf(&["consumer", "classic", "share", "streams"]), ReadOnly, Ignored, "The group protocols that are offered."),
+    s("group.coordinator.rebalance.protocols", List, "classic,consumer,streams", NonEmptyListOf(&["consumer", "classic", "share", "streams"]), ReadOnly, Start, "The group protocols that are offered."),
     s("group.coordinator.threads", Int, "4", AtLeast(1), ReadOnly, Ignored, "Threads of the group coordinator."),
     s("group.initial.rebalance.delay.ms", Int, "3000", Any, ReadOnly, Ignored, "How long a new classic group waits for more members, in ms."),
     s("group.max.session.timeout.ms", Int, "1800000", Any, ReadOnly, Ignored, "The longest session timeout of a classic member, in ms."),
