@@ -286,7 +286,7 @@ pub struct DescribedMember {
     pub client_host: Arc<str>,
     /// Its metadata for the chosen protocol; empty unless the group is stable.
     pub metadata: Bytes,
-    /// Its assignment; empty unless the group is stable.
+    /// Its assignment; it stays while the group rebalances.
     pub assignment: Bytes,
 }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::classic::ClassicGroup;
 use super::commands::{
     Command, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply, DeleteGroup, DescribedConsumerGroup, DescribedGroup,
-    FetchedOffsets, Heartbeat, JoinGroup, Joined, LeaveGroup, Left, ListGroups, ListedGroup, OffsetCommit,
-    OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
+    FetchedOffsets, Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, Left, ListGroups, ListedGroup,
+    OffsetCommit, OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
 };
 use super::consumer::{ConsumerGroup, check_heartbeat};
 use super::context::{Context, Patterns, Timer, fit_in_a_batch};
@@ -23,6 +23,9 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ids::{Mono, Offset, Timestamp, TopicId};
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::EncodeError;
+
+/// The members of a classic group may hold so much while they rebalance; what they agree on is one record in the end.
+const MEMBERS_MAX_BYTES: usize = 16 << 20;
 
 /// A group that is made by its offsets has no time of its own.
 const NEVER: Now = Now {
@@ -65,6 +68,11 @@ impl World {
     }
 }
 
+fn size_bytes(request: &JoinGroup) -> usize {
+    let size_bytes = |(name, metadata): &(Arc<str>, Bytes)| name.len() + metadata.len();
+    request.protocols.iter().map(size_bytes).sum()
+}
+
 fn not_found(group_id: &str) -> ApiError {
     ErrorCode::GroupIdNotFound.with(format!("Group {group_id} not found."))
 }
@@ -103,10 +111,14 @@ impl GroupShard {
 
     fn join(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: JoinGroup, token: Token) {
         if let Err(code) = ClassicGroup::check_join(ctx.settings, &request) {
-            return ctx.reply(token, Reply::JoinGroup(Joined::refused(code, Arc::default())));
+            return ctx.reply(token, Reply::JoinGroup(Joined::refused(code, request.member_id)));
         }
         let group_id = Arc::clone(&request.group_id);
         match groups.get_mut(&group_id) {
+            Some(Group::Classic(group)) if group.size_bytes() + size_bytes(&request) > MEMBERS_MAX_BYTES => {
+                let refused = Joined::refused(ErrorCode::GroupMaxSizeReached, Arc::default());
+                ctx.reply(token, Reply::JoinGroup(refused));
+            }
             Some(Group::Classic(group)) => group.join(ctx, request, token),
             Some(Group::Consumer(group)) if !group.is_empty() => {
                 let joined = group.classic_join(ctx, &request);
@@ -149,15 +161,23 @@ impl GroupShard {
     }
 
     fn leave(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: &LeaveGroup) -> Left {
-        let error = match groups.get_mut(&request.group_id) {
-            _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
-            Some(Group::Classic(group)) => return group.leave(ctx, request),
-            Some(Group::Consumer(group)) => return group.classic_leave(ctx, request),
-            None => ErrorCode::UnknownMemberId,
-        };
-        Left {
-            error,
-            members: Vec::new(),
+        match groups.get_mut(&request.group_id) {
+            _ if request.group_id.is_empty() => Left {
+                error: ErrorCode::InvalidGroupId,
+                members: Vec::new(),
+            },
+            Some(Group::Classic(group)) => group.leave(ctx, request),
+            Some(Group::Consumer(group)) => group.classic_leave(ctx, request),
+            None => {
+                let unknown = |member: &LeavingMember| {
+                    let (id, instance) = (&member.member_id, &member.group_instance_id);
+                    (Arc::clone(id), instance.clone(), ErrorCode::UnknownMemberId)
+                };
+                Left {
+                    error: ErrorCode::None,
+                    members: request.members.iter().map(unknown).collect(),
+                }
+            }
         }
     }
 
