@@ -107,6 +107,22 @@ pub const CASES: &[Case] = &[
         ],
     ),
     Case::shell(
+        "configs-groups",
+        &[
+            "kafka-configs --bootstrap-server $B --describe --entity-type groups --entity-name $T",
+            "kafka-configs --bootstrap-server $B --alter --entity-type groups --entity-name $T --add-config consumer.session.timeout.ms=50000,streams.num.standby.replicas=1",
+            "until session.timeout kafka-configs --bootstrap-server $B --describe --entity-type groups --entity-name $T",
+            "kafka-configs --bootstrap-server $B --alter --group $T --delete-config streams.num.standby.replicas",
+            "until ^$ only standby kafka-configs --bootstrap-server $B --describe --group $T",
+            "sort kafka-configs --bootstrap-server $B --describe --group $T --all",
+            "only configs-groups kafka-configs --bootstrap-server $B --describe --entity-type groups",
+            "kafka-configs --bootstrap-server $B --alter --group $T --add-config consumer.session.timeout.ms=1000",
+            "kafka-configs --bootstrap-server $B --alter --group $T --add-config session.timeout.ms=50000",
+            "kafka-configs --bootstrap-server $B --alter --group $T --delete-config share.isolation.level",
+            "kafka-configs --bootstrap-server $B --alter --entity-type groups --entity-default --add-config consumer.session.timeout.ms=50000",
+        ],
+    ),
+    Case::shell(
         "cluster",
         &[
             "kafka-cluster cluster-id --bootstrap-server $B",

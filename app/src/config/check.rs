@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ottla_domain::metadata::config::effective::NodeConfig as Effective;
+use ottla_domain::metadata::config::group::check_defaults;
 use ottla_domain::metadata::config::setting::Effect;
 use ottla_domain::metadata::config::setting::SettingType;
 use ottla_domain::metadata::config::{broker_setting, broker_setting_type, broker_settings, topic_setting};
@@ -70,6 +71,8 @@ pub fn consistency(effective: &Effective<'_>) -> Result<(), ConfigError> {
             "connection.failed.authentication.delay.ms ({delay}) must be less than connections.max.idle.ms ({idle})"
         )
     })?;
+
+    check_defaults(effective).map_err(ConfigError::Inconsistent)?;
 
     let overrides = effective.text("max.connections.per.ip.overrides").unwrap_or_default();
     require(number("max.connections.per.ip") != 0 || !overrides.is_empty(), || {
@@ -239,6 +242,11 @@ mod tests {
                 "queued.max.request.bytes",
                 "1",
                 "must be at least socket.request.max.bytes (104857600)",
+            ),
+            (
+                "group.consumer.session.timeout.ms",
+                "70000",
+                "must be less than or equal to group.consumer.max.session.timeout.ms",
             ),
             (
                 "connections.max.idle.ms",

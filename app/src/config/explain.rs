@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use ottla_domain::metadata::config::setting::{Effect, Setting, SettingType, Update};
-use ottla_domain::metadata::config::{TOPIC_SETTINGS, broker_setting, broker_setting_type, broker_settings};
+use ottla_domain::metadata::config::{
+    GROUP_SETTINGS, TOPIC_SETTINGS, broker_setting, broker_setting_type, broker_settings,
+};
 
 use super::node::NodeConfig;
 
@@ -25,12 +27,13 @@ pub fn write(config: &NodeConfig, out: &mut impl Write) -> io::Result<()> {
         let line = format!("{name:name_width$}  {change:7}  {source:source_width$}  {value}");
         writeln!(out, "{}", line.trim_end())?;
     }
-    let ignored = TOPIC_SETTINGS
-        .iter()
-        .map(|topic| &topic.setting)
-        .filter(|setting| setting.effect == Effect::Ignored);
-    let ignored: Vec<&str> = ignored.map(|setting| setting.name).collect();
-    writeln!(out, "\n# topic settings without effect: {}", ignored.join(", "))
+    let mut ignored = |of: &str, settings: &mut dyn Iterator<Item = &Setting>| {
+        let ignored = settings.filter(|setting| setting.effect == Effect::Ignored);
+        let names: Vec<&str> = ignored.map(|setting| setting.name).collect();
+        writeln!(out, "\n# {of} settings without effect: {}", names.join(", "))
+    };
+    ignored("topic", &mut TOPIC_SETTINGS.iter().map(|topic| &topic.setting))?;
+    ignored("group", &mut GROUP_SETTINGS.iter().map(|group| &group.setting))
 }
 
 fn row(config: &NodeConfig, setting: &Setting) -> [String; 4] {
@@ -123,10 +126,10 @@ mod tests {
         );
         assert_eq!(line("node.id"), ["node.id", "start", "built-in", "1 (default null)"]);
         assert_eq!(line("no.such"), ["no.such", "unknown", "--override", "[hidden]"]);
-        assert!(
-            !text.contains("hunter2") && text.contains("\n# topic settings without effect: "),
-            "{text}"
-        );
+        assert!(!text.contains("hunter2"), "{text}");
+        for of in ["topic", "group"] {
+            assert!(text.contains(&format!("\n# {of} settings without effect: ")), "{text}");
+        }
         let known = broker_settings().filter(|setting| !setting.is_internal).count();
         assert!(text.lines().count() >= known);
     }

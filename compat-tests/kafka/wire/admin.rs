@@ -31,6 +31,7 @@ pub const CASES: &[Case] = &[
     Case::code("describe-configs-errors", describe_configs_errors),
     Case::code("incremental-alter-configs", incremental_alter_configs),
     Case::code("alter-configs", alter_configs),
+    Case::code("group-configs", group_configs),
     Case::code("broker-configs", broker_configs),
     Case::code("list-config-resources", list_config_resources),
     Case::code("describe-log-dirs", describe_log_dirs),
@@ -280,6 +281,7 @@ fn resource(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResou
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 
 /// Settings of a resource, one a line in the order of their names, documentation aside.
 fn note_configs(w: &mut Wire, version: i16, request: &DescribeConfigsRequest) {
@@ -555,6 +557,91 @@ fn alter_configs(s: &mut Session) {
 }
 
 /// Every setting of a broker: name, value, type, whether it can be changed, where it comes from.
+/// Settings of a group that does not exist: they are kept for its first member.
+fn group_configs(s: &mut Session) {
+    let mut w = Wire::open(s);
+    let group = w.s.name;
+    let note = |w: &mut Wire| {
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource(GROUP, group, None)])
+            .with_include_synonyms(true);
+        note_configs(w, 4, &request);
+        let request = ListConfigResourcesRequest::default().with_resource_types(vec![GROUP]);
+        let listed = w.connection.call(1, &request).unwrap().config_resources;
+        let is_listed = listed.iter().any(|resource| *resource.resource_name == *group);
+        w.s.note("listed", is_listed);
+    };
+    w.title("defaults");
+    note(&mut w);
+    w.call(
+        4,
+        &DescribeConfigsRequest::default().with_resources(vec![resource(GROUP, "", None)]),
+    );
+    let (set, delete, append) = (0, 1, 2);
+    let session = "consumer.session.timeout.ms";
+    let cases: &[(&str, &str, i8, Option<&str>)] = &[
+        ("", session, set, Some("50000")),
+        (group, session, set, Some("50000")),
+        (group, session, set, Some("44999")),
+        (group, session, set, Some("60001")),
+        (group, session, set, Some("soon")),
+        (group, session, set, Some("0")),
+        (group, session, append, Some("1")),
+        (group, session, set, None),
+        (group, "session.timeout.ms", set, Some("50000")),
+        (group, "consumer.heartbeat.interval.ms", set, Some("4999")),
+        (group, "consumer.heartbeat.interval.ms", set, Some("15001")),
+        (group, "consumer.assignment.interval.ms", set, Some("15001")),
+        (group, "share.record.lock.duration.ms", set, Some("14999")),
+        (group, "share.delivery.count.limit", set, Some("11")),
+        (group, "share.auto.offset.reset", set, Some("none")),
+        (group, "share.auto.offset.reset", set, Some("by_duration:PT-1S")),
+        (group, "share.auto.offset.reset", set, Some("by_duration:P1DT2H")),
+        (group, "share.isolation.level", set, Some("READ_COMMITTED")),
+        (group, "share.renew.acknowledge.enable", set, Some("no")),
+        (group, "streams.num.standby.replicas", set, Some("3")),
+        (group, "streams.num.standby.replicas", set, Some("1")),
+        (group, "streams.initial.rebalance.delay.ms", set, Some("0")),
+    ];
+    let change = |w: &mut Wire, name: &str, key: &str, operation, value: Option<&str>| {
+        w.title(&format!("{name:?} {key} {operation} {value:?}"));
+        let config = AlterableConfig::default()
+            .with_name(text(key))
+            .with_config_operation(operation)
+            .with_value(value.map(text));
+        let of_group = AlterConfigsResource::default()
+            .with_resource_type(GROUP)
+            .with_resource_name(text(name))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![of_group]);
+        w.call(1, &request);
+    };
+    for (name, key, operation, value) in cases {
+        change(&mut w, name, key, *operation, *value);
+    }
+    let is_there = |w: &mut Wire, wanted: bool| {
+        let request = ListConfigResourcesRequest::default().with_resource_types(vec![GROUP]);
+        let listed = w.connection.call(1, &request).unwrap().config_resources;
+        let found = listed.iter().any(|resource| *resource.resource_name == *group);
+        (found == wanted).then_some(())
+    };
+    wait_for(|| is_there(&mut w, true), || "the group is never listed".into());
+    w.title("set");
+    note(&mut w);
+    w.title("replaced as a whole");
+    let config = Assignment::default()
+        .with_name(text(session))
+        .with_value(Some(text("60000")));
+    let of_group = alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(GROUP)
+        .with_resource_name(text(group))
+        .with_configs(vec![config]);
+    w.call(2, &AlterConfigsRequest::default().with_resources(vec![of_group]));
+    change(&mut w, group, session, delete, None);
+    wait_for(|| is_there(&mut w, false), || "the group is still listed".into());
+    note(&mut w);
+}
+
 fn broker_configs(s: &mut Session) {
     let mut w = Wire::open(s);
     w.s.transcript.replace(r"\bkafka_2\.13-[\d.]+\b", "<version>");

@@ -1,4 +1,4 @@
-//! DescribeConfigs: the settings of topics, of this node, and of all brokers, and the levels of this node's loggers.
+//! DescribeConfigs: the settings of topics, of groups, of this node, and of all brokers, and the levels of this node's loggers.
 //!
 //! - Version 1: synonyms and sources (KIP-226). 3: types and documentation (KIP-569). 4: flexible.
 //! - A null list of names asks for all settings.
@@ -79,6 +79,13 @@ fn describe<N: Node>(call: &Call<'_, N>, resource: &DescribeConfigsResource) -> 
             }
             check_broker(name, node, "")?;
             Ok(call.node.loggers().into_iter().map(logger).collect())
+        }
+        ConfigResourceType::Group if name.is_empty() => {
+            Err(ErrorCode::InvalidRequest.with("Group name must not be empty"))
+        }
+        ConfigResourceType::Group => {
+            let group = ConfigResource::new(ConfigResourceType::Group, name);
+            Ok(config.describe_group(image.config(&group)))
         }
         kind => Err(ErrorCode::InvalidRequest.with(format!("Unsupported resource type: {}", kind.name()))),
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::group::is_share_offset_reset;
 use super::setting::{Setting, SettingType};
 
 /// Which values a setting allows. A list holds no value twice and no empty one, whatever its check.
@@ -35,6 +36,8 @@ pub enum Check {
     Retention,
     /// `*`, or pairs of partition and broker.
     ThrottledReplicas,
+    /// Where a share group begins.
+    ShareOffsetReset,
 }
 
 /// A parsed value.
@@ -157,6 +160,14 @@ impl Setting {
                         text,
                         format_args!("String must be one of (case insensitive): {}", allowed.join(", ")),
                     ))
+                }
+                Check::ShareOffsetReset if !is_share_offset_reset(text) => {
+                    let why = format!(
+                        "Invalid value `{text}` for configuration {}. The value must be either 'earliest', 'latest' or \
+                         of the format 'by_duration:<PnDTnHnMn.nS>'.",
+                        self.name
+                    );
+                    Err(InvalidValue::of(self.name, text, why))
                 }
                 Check::NonEmpty if text.is_empty() => {
                     Err(InvalidValue::of(self.name, text, "String must be non-empty"))

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::check::Value;
 use super::effective::{ConfigSource, NodeConfig};
+use super::group::GroupSetting;
 use super::setting::{Setting, SettingType};
-use super::{TOPIC_SETTINGS, broker_setting, broker_setting_type, broker_settings, synonyms};
+use super::topic::TopicSetting;
+use super::{GROUP_SETTINGS, TOPIC_SETTINGS, broker_setting, broker_setting_type, broker_settings, synonyms};
 use crate::metadata::image::ConfigMap;
 
 /// One value that a setting has, or would have if those above it were not set.
@@ -42,40 +45,42 @@ pub struct ConfigEntry {
 impl NodeConfig<'_> {
     /// A topic's settings, sorted by name.
     pub fn describe_topic(&self, overrides: Option<&ConfigMap>) -> Vec<ConfigEntry> {
-        let mut entries = Vec::new();
-        for topic in TOPIC_SETTINGS {
+        let is_set = |setting: &Setting| overrides.is_some_and(|overrides| overrides.contains_key(setting.name));
+        let shown = TOPIC_SETTINGS
+            .iter()
+            .filter(|topic| !topic.setting.is_internal || is_set(&topic.setting));
+        let entry = |topic: &TopicSetting| {
             let setting = &topic.setting;
-            let over = overrides.and_then(|overrides| overrides.get(setting.name));
-            if setting.is_internal && over.is_none() {
-                continue;
-            }
-            let is_sensitive = setting.kind.is_sensitive();
-            let shown = |value: String| Some(value).filter(|_| !is_sensitive);
-            let value = self.topic_value(topic, overrides);
-            let value = value.map(|value| value.to_string()).and_then(shown);
-            let mut synonyms = match topic.synonyms.first() {
-                Some((name, _)) => self.synonyms_of(name, is_sensitive),
+            let synonyms = match topic.synonyms.first() {
+                Some((name, _)) => self.synonyms_of(name, setting.kind.is_sensitive()),
                 None => Vec::new(),
             };
-            if over.is_some() {
-                let own = ConfigSynonym {
+            let source = is_set(setting).then_some(ConfigSource::DynamicTopic);
+            entry_of(setting, self.topic_value(topic, overrides), source, synonyms)
+        };
+        shown.map(entry).collect()
+    }
+
+    /// A group's settings, sorted by name; a group need not exist to have some.
+    pub fn describe_group(&self, overrides: Option<&ConfigMap>) -> Vec<ConfigEntry> {
+        let entry = |group: &GroupSetting| {
+            let setting = &group.setting;
+            let own = overrides.and_then(|overrides| setting.parse(overrides.get(setting.name)?).ok());
+            let source = own.is_some().then_some(ConfigSource::Group);
+            let default = || setting.parse(setting.default?).ok();
+            let value = own.or_else(|| self.value(group.synonym?)).or_else(default);
+            let synonyms = match group.synonym {
+                Some(name) => self.synonyms_of(name, setting.kind.is_sensitive()),
+                None => vec![ConfigSynonym {
                     name: setting.name.to_owned(),
-                    value: value.clone(),
-                    source: ConfigSource::DynamicTopic,
-                };
-                synonyms.insert(0, own);
-            }
-            entries.push(ConfigEntry {
-                name: setting.name.to_owned(),
-                value,
-                is_read_only: false,
-                source: source_of(&synonyms),
-                is_sensitive,
-                synonyms,
-                kind: setting.kind,
-                doc: Some(setting.doc),
-            });
-        }
+                    value: setting.default.map(str::to_owned),
+                    source: ConfigSource::Default,
+                }],
+            };
+            entry_of(setting, value, source, synonyms)
+        };
+        let mut entries: Vec<_> = GROUP_SETTINGS.iter().map(entry).collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
 
@@ -146,6 +151,35 @@ impl NodeConfig<'_> {
         }
         let first = found.iter().position(|synonym| synonym.name == name);
         found.split_off(first.unwrap_or(found.len()))
+    }
+}
+
+/// A setting of a topic or a group; `own` is its source where it is set for that one.
+fn entry_of(
+    setting: &Setting,
+    value: Option<Value>,
+    own: Option<ConfigSource>,
+    mut synonyms: Vec<ConfigSynonym>,
+) -> ConfigEntry {
+    let is_sensitive = setting.kind.is_sensitive();
+    let value = value.map(|value| value.to_string()).filter(|_| !is_sensitive);
+    if let Some(source) = own {
+        let own = ConfigSynonym {
+            name: setting.name.to_owned(),
+            value: value.clone(),
+            source,
+        };
+        synonyms.insert(0, own);
+    }
+    ConfigEntry {
+        name: setting.name.to_owned(),
+        value,
+        is_read_only: false,
+        source: source_of(&synonyms),
+        is_sensitive,
+        synonyms,
+        kind: setting.kind,
+        doc: Some(setting.doc),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod changes;
 pub mod check;
 pub mod describe;
 pub mod effective;
+pub mod group;
 pub mod setting;
 pub mod topic;
 
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 pub use self::broker::BROKER_SETTINGS;
-use self::setting::{Effect, Setting, SettingType};
+pub use self::group::{GROUP_SETTINGS, group_setting};
+use self::setting::{Setting, SettingType};
 pub use self::topic::TOPIC_SETTINGS;
 use self::topic::TopicSetting;
 
@@ -38,13 +40,6 @@ pub fn topic_setting(name: &str) -> Option<&'static TopicSetting> {
         .binary_search_by(|topic| topic.setting.name.cmp(name))
         .ok()?;
     TOPIC_SETTINGS.get(index)
-}
-
-/// The settings that are accepted without any effect, for `ottla config --explain`: of brokers, then of topics.
-pub fn ignored_settings() -> impl Iterator<Item = &'static Setting> {
-    broker_settings()
-        .chain(TOPIC_SETTINGS.iter().map(|topic| &topic.setting))
-        .filter(|setting| setting.effect == Effect::Ignored)
 }
 
 /// The names that mean the same in other units, in the order of precedence; of most settings only `name`. A setting of
@@ -96,7 +91,9 @@ mod tests {
         assert!(TOPIC_SETTINGS.is_sorted_by_key(|topic| topic.setting.name));
         let all = || BROKER_SETTINGS.iter().copied().flatten();
         assert_eq!(broker_settings().count(), all().count(), "a name is defined twice");
-        for setting in all().chain(TOPIC_SETTINGS.iter().map(|topic| &topic.setting)) {
+        let of_topics = TOPIC_SETTINGS.iter().map(|topic| &topic.setting);
+        let of_groups = GROUP_SETTINGS.iter().map(|group| &group.setting);
+        for setting in all().chain(of_topics).chain(of_groups) {
             if let Some(default) = setting.default {
                 let value = setting.parse(default).unwrap_or_else(|error| panic!("{error}"));
                 assert_eq!(value.to_string(), default, "{}", setting.name);
@@ -105,6 +102,23 @@ mod tests {
         }
         for (synonym, _) in TOPIC_SETTINGS.iter().flat_map(|topic| topic.synonyms) {
             assert!(broker_setting(synonym).is_some(), "{synonym}");
+        }
+        for group in GROUP_SETTINGS {
+            let of_broker = [group.synonym, group.min, group.max].into_iter().flatten();
+            for name in of_broker {
+                assert_eq!(
+                    broker_setting(name).map(|setting| setting.kind),
+                    Some(group.setting.kind),
+                    "{name}"
+                );
+            }
+            let default = group.synonym.and_then(broker_setting).map(|synonym| synonym.default);
+            assert_eq!(
+                default.unwrap_or(group.setting.default),
+                group.setting.default,
+                "{}",
+                group.setting.name
+            );
         }
     }
 

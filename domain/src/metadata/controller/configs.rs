@@ -1,4 +1,4 @@
-//! Settings of topics, brokers and all brokers change (KIP-133, KIP-226, KIP-339).
+//! Settings of topics, groups, brokers and all brokers change (KIP-133, KIP-226, KIP-339, KIP-848).
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,9 @@ use super::{Command, Context, Outcome, limited};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::BrokerId;
 use crate::metadata::config::changes::{validate_broker, validate_topic};
+use crate::metadata::config::group::validate_group;
 use crate::metadata::config::setting::{Setting, SettingType};
-use crate::metadata::config::{broker_setting, topic_setting};
+use crate::metadata::config::{broker_setting, group_setting, topic_setting};
 use crate::metadata::image::{ConfigMap, ConfigResource, ConfigResourceType};
 use crate::metadata::records::{ClearElrRecord, ConfigRecord, MetadataRecord};
 use crate::partitioning::names;
@@ -151,6 +152,8 @@ impl AlterConfigs {
                     return Err(ErrorCode::UnknownTopicOrPartition.with(message));
                 }
             }
+            // Anyone may set up a group before its first member comes.
+            ConfigResourceType::Group => validate_group(&context.config(), &new)?,
             _ => {
                 validate_broker(&new, &named, !resource.name.is_empty())?;
                 change.check_broker(context)?;
@@ -235,7 +238,11 @@ impl ConfigChange {
             ConfigResourceType::Unknown | ConfigResourceType::BrokerLogger => {
                 invalid(format!("Unknown resource type {}", self.resource_type))
             }
-            ConfigResourceType::ClientMetrics | ConfigResourceType::Group => invalid(format!(
+            ConfigResourceType::Group if name.is_empty() => {
+                invalid("Default group resources are not allowed.".to_owned())
+            }
+            ConfigResourceType::Group => Ok(()),
+            ConfigResourceType::ClientMetrics => invalid(format!(
                 "Ottla has no settings of type {} yet.",
                 self.resource.kind.name()
             )),
@@ -287,17 +294,17 @@ impl ConfigChange {
             ConfigOp::Append => (true, "append"),
             ConfigOp::Subtract => (false, "subtract"),
         };
-        let is_topic = self.resource.kind == ConfigResourceType::Topic;
-        let setting: Option<&Setting> = match is_topic {
-            true => topic_setting(name).map(|topic| &topic.setting),
-            false => broker_setting(name),
+        let setting: Option<&Setting> = match self.resource.kind {
+            ConfigResourceType::Topic => topic_setting(name).map(|topic| &topic.setting),
+            ConfigResourceType::Group => group_setting(name).map(|group| &group.setting),
+            _ => broker_setting(name),
         };
         let Some(setting) = setting.filter(|setting| setting.kind == SettingType::List) else {
-            let message = if is_topic {
+            let message = if self.resource.kind == ConfigResourceType::Broker {
+                format!("Config value {verb} is not allowed for config key: {name}")
+            } else {
                 let verb = verb.to_uppercase();
                 format!("Can't {verb} to key {name} because its type is not LIST.")
-            } else {
-                format!("Config value {verb} is not allowed for config key: {name}")
             };
             return Err(ErrorCode::InvalidConfig.with(message));
         };

@@ -538,6 +538,30 @@ fn settings_change_as_a_whole_or_not_at_all() {
             "Cannot update these configs dynamically: [num.partitions]",
         ),
         (
+            alter(
+                ConfigResource::new(ConfigResourceType::Group, ""),
+                &[("consumer.session.timeout.ms", ConfigOp::Set, Some("50000"))],
+            ),
+            InvalidRequest,
+            "Default group resources are not allowed.",
+        ),
+        (
+            alter(
+                ConfigResource::new(ConfigResourceType::Group, "g"),
+                &[("consumer.session.timeout.ms", ConfigOp::Append, Some("50000"))],
+            ),
+            InvalidConfig,
+            "Can't APPEND to key consumer.session.timeout.ms because its type is not LIST.",
+        ),
+        (
+            alter(
+                ConfigResource::new(ConfigResourceType::Group, "g"),
+                &[("consumer.session.timeout.ms", ConfigOp::Set, Some("60001"))],
+            ),
+            InvalidConfig,
+            "consumer.session.timeout.ms must be less than or equal to group.consumer.max.session.timeout.ms",
+        ),
+        (
             alter(ConfigResource::new(ConfigResourceType::Unknown, "x"), &[]),
             InvalidRequest,
             "Unknown resource type 0",
@@ -582,6 +606,22 @@ fn settings_change_as_a_whole_or_not_at_all() {
         .run(alter(t(), &[("segment.ms", ConfigOp::Delete, None)]))
         .unwrap();
     assert!(configs(&cluster).is_empty());
+}
+
+#[test]
+fn a_group_that_is_not_there_yet_has_settings() {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let group = || ConfigResource::new(ConfigResourceType::Group, "g");
+    let name = "consumer.session.timeout.ms";
+    let mut run = |op, value| {
+        let changed = cluster.run(alter(group(), &[(name, op, value)])).unwrap().remove(0).1;
+        changed.unwrap();
+        let configs = cluster.committed.image().config(&group());
+        configs.and_then(|configs| configs.get(name).cloned())
+    };
+    assert_eq!(run(ConfigOp::Set, Some("50000")).as_deref(), Some("50000"));
+    assert_eq!(run(ConfigOp::Delete, None), None);
+    assert!(cluster.committed.image().config(&group()).is_none());
 }
 
 #[test]
