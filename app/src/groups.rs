@@ -37,7 +37,7 @@ pub fn coordinator<S: LogStore>(settings: BrokerSettings, runtime: Handle) -> Gr
         load_buffer_bytes: usize::try_from(number("offsets.load.buffer.size")).unwrap_or(usize::MAX),
         commit_timeout_ms: u64::try_from(number("offsets.commit.timeout.ms")).unwrap_or(0),
     };
-    let make = move |image: &MetadataImage| {
+    let make = move |image: &Arc<MetadataImage>| {
         let settings = settings.clone();
         let read = move |image: &MetadataImage| {
             let log = settings.log_config(image, CONSUMER_OFFSETS);

@@ -46,7 +46,7 @@ const FAILED: u8 = 2;
 const CLOSED: u8 = 3;
 
 /// Makes an empty shard.
-pub(super) type Make<M> = Arc<dyn Fn(&MetadataImage) -> M + Send + Sync>;
+pub(super) type Make<M> = Arc<dyn Fn(&Arc<MetadataImage>) -> M + Send + Sync>;
 type Answer<M> = oneshot::Sender<Result<<M as Shard>::Reply, ErrorCode>>;
 
 /// Takes a shard from the loaded state to its next answer.

@@ -43,7 +43,7 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
     /// A coordinator without shards; `make` makes an empty one.
     pub fn new(
         settings: CoordinatorSettings,
-        make: impl Fn(&MetadataImage) -> M + Send + Sync + 'static,
+        make: impl Fn(&Arc<MetadataImage>) -> M + Send + Sync + 'static,
         runtime: Handle,
     ) -> Self {
         Coordinator {

@@ -118,7 +118,7 @@ fn actor_on(opened: OpenedLog<MemoryLog>, durability: Durability) -> Arc<Actor<M
         Arc::new(settings),
         Handle::current(),
     );
-    actor.start(Arc::new(|_: &MetadataImage| Counters::default()), Arc::default());
+    actor.start(Arc::new(|_: &Arc<MetadataImage>| Counters::default()), Arc::default());
     actor
 }
 

@@ -79,14 +79,14 @@ fn not_found(group_id: &str) -> ApiError {
 
 impl GroupShard {
     /// An empty shard, to be loaded.
-    pub fn new(read_settings: ReadSettings, patterns: Arc<dyn Patterns>, image: &MetadataImage) -> Self {
+    pub fn new(read_settings: ReadSettings, patterns: Arc<dyn Patterns>, image: &Arc<MetadataImage>) -> Self {
         GroupShard {
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
             world: World {
                 settings: read_settings(image),
                 read_settings,
-                image: Arc::default(),
+                image: Arc::clone(image),
                 patterns,
                 timers: Timers::default(),
             },

@@ -31,7 +31,7 @@ mod topics;
 mod xxh3;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use heartbeat::check_heartbeat;
 pub use offsets::CommitCheck;

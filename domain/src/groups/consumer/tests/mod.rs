@@ -21,7 +21,7 @@ mod model;
 pub(super) const GROUP: &str = "group";
 
 /// Patterns that end with `.*` match what begins alike; others match themselves, but for `(`.
-pub(super) struct Prefixes;
+pub(in crate::groups) struct Prefixes;
 
 impl Patterns for Prefixes {
     fn matching(&self, pattern: &str, names: &mut dyn Iterator<Item = &Arc<str>>) -> Result<Vec<Arc<str>>, String> {
@@ -36,7 +36,7 @@ impl Patterns for Prefixes {
     }
 }
 
-pub(super) fn settings() -> GroupSettings {
+pub(in crate::groups) fn settings() -> GroupSettings {
     let bounded = |default| Bounded {
         default,
         min: 0,
