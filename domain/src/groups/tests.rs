@@ -23,9 +23,13 @@ use crate::metadata::records::{MetadataRecord, PartitionRecord, RemoveTopicRecor
 const GROUPS: [&str; 3] = ["a", "b", "c"];
 const TOPICS: [&str; 2] = ["t", "u"];
 const CLIENTS: usize = 6;
+/// An assignment of the consumers' protocol: version 0, no topics, no user data.
+const NO_PARTITIONS: &[u8] = &[0, 0, 0, 0, 0, 0, 255, 255, 255, 255];
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
+    /// All that it takes to be in a stable group.
+    Settle,
     Join,
     Sync,
     Heartbeat,
@@ -44,6 +48,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = (Op, usize, usize)> {
     let op = prop_oneof![
+        6 => Just(Op::Settle),
         6 => Just(Op::Join),
         6 => Just(Op::Sync),
         3 => Just(Op::Heartbeat),
@@ -183,6 +188,12 @@ impl Model {
         let member_id = known.member_id.clone().unwrap_or_default();
         let consumer_id: Arc<str> = format!("consumer-{client}").into();
         match op {
+            Op::Settle => {
+                // The first time it may be told its id alone.
+                for op in [Op::Join, Op::Join, Op::Pass(3_100), Op::Sync] {
+                    self.run((op, client, group));
+                }
+            }
             Op::Join => {
                 let request = JoinGroup {
                     group_id,
@@ -211,7 +222,7 @@ impl Model {
                     assignments: known
                         .members
                         .iter()
-                        .map(|id| (Arc::clone(id), Bytes::from_static(b"x")))
+                        .map(|id| (Arc::clone(id), Bytes::from_static(NO_PARTITIONS)))
                         .collect(),
                 };
                 self.ask(client, group, Command::SyncGroup(request));
