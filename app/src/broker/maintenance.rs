@@ -22,7 +22,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 impl<S: LogStore> Broker<S> {
     /// Looks after the broker until the task is dropped.
     pub async fn maintain(self: Arc<Self>) {
-        tokio::join!(self.watch_directories(), self.look_after_logs());
+        tokio::join!(self.watch_directories(), self.look_after_logs(), self.keep_cleaners());
     }
 
     async fn watch_directories(self: &Arc<Self>) {
@@ -103,6 +103,10 @@ impl<S: LogStore> Broker<S> {
     fn apply_retention(&self) {
         let now = self.tools.clock.now();
         for partition in self.partitions.load().online() {
+            if self.settings.cleans_logs && partition.config().cleanup_policy.compact {
+                // The cleaner does it, between its cleanings of the log.
+                continue;
+            }
             if let Err(error) = partition.apply_retention(now)
                 && error != ErrorCode::KafkaStorageError
             {
@@ -154,6 +158,7 @@ impl<S: LogStore> Broker<S> {
         metadata: Option<(Arc<S::Log>, LogState)>,
     ) -> Result<(), StorageError> {
         self.closed.store(true, Ordering::SeqCst);
+        self.cleaner.stop();
         // What is under way on the disk ends first, and nothing begins after.
         let _change = self.table_change.lock();
         let table = self.partitions.load();

@@ -1,6 +1,7 @@
 //! The broker: the replicas that it hosts, and what it does for clients.
 
 mod assignments;
+mod cleaner;
 mod fetch;
 mod inline;
 mod internal;
@@ -28,10 +29,12 @@ use ottla_domain::ports::outbound::{DirectoryFacts, LogStore, PartitionLog};
 use ottla_domain::record::compression::Compression;
 
 use self::assignments::Assignments;
+use self::cleaner::Cleaner;
 use self::sessions::Sessions;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::cleaner::{CleanerFacts, Uncleanable};
 pub use self::internal::{Changes, LedPartition};
 pub use self::settings::BrokerSettings;
 pub use self::stalls::{InlineWrites, keep_awake};
@@ -88,6 +91,7 @@ pub struct Broker<S: LogStore> {
     assignments: Assignments,
     /// Held by whoever replaces `partitions`.
     table_change: Mutex<()>,
+    cleaner: Arc<Cleaner>,
     /// Held by the maintenance task that runs.
     maintenance: Mutex<()>,
     /// Nothing is changed on disk any more.
@@ -115,6 +119,7 @@ impl<S: LogStore> Broker<S> {
             partitions: ArcSwap::from_pointee(PartitionTable::default()),
             retired: Mutex::default(),
             table_change: Mutex::new(()),
+            cleaner: Arc::default(),
             maintenance: Mutex::new(()),
             closed: AtomicBool::new(false),
             offline: ArcSwap::default(),

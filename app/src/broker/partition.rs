@@ -10,7 +10,8 @@ use ottla_domain::error::{ApiError, ErrorCode};
 use ottla_domain::ids::{BrokerId, LeaderEpoch, Mono, Offset, PartitionId, ProducerId, Timestamp, TopicId};
 use ottla_domain::log::AppendOrigin;
 use ottla_domain::log::config::LogConfig;
-use ottla_domain::log::producers::{Checked, ProducerState};
+use ottla_domain::log::offsets::LogOffsets;
+use ottla_domain::log::producers::{Checked, ProducerState, ProducerStates};
 use ottla_domain::log::retention::next_deletion;
 use ottla_domain::log::state::LogState;
 use ottla_domain::log::validation::{RecordFault, Rejection, Rules, Validated, validate};
@@ -142,6 +143,28 @@ impl<L: PartitionLog> Partition<L> {
     /// True when an append waits for the disk: then it belongs on a blocking thread.
     pub(super) fn is_slow(&self) -> bool {
         self.log.is_slow() || self.config.load().flush_messages < i64::MAX
+    }
+
+    /// The settings in effect.
+    pub(super) fn config(&self) -> Arc<LogConfig> {
+        self.config.load_full()
+    }
+
+    /// What to call it: `topic-0`.
+    pub(super) fn name(&self) -> impl fmt::Display + '_ {
+        Name {
+            topic: &self.topic,
+            id: self.id,
+        }
+    }
+
+    pub(super) fn offsets(&self) -> LogOffsets {
+        lock(&self.state).offsets
+    }
+
+    /// A copy of what is known of producers.
+    pub(super) fn producers(&self) -> ProducerStates {
+        lock(&self.state).producers.clone()
     }
 
     pub(super) fn is_resident(&self, offset: Offset) -> bool {

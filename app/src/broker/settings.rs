@@ -16,6 +16,8 @@ pub struct BrokerSettings {
     pub(super) fetch_max_bytes: i32,
     /// `max.incremental.fetch.session.cache.slots`.
     pub(super) fetch_session_slots: usize,
+    /// `log.cleaner.enable`.
+    pub(super) cleans_logs: bool,
     /// `log.retention.check.interval.ms`.
     pub(super) retention_check_interval_ms: u64,
     /// `log.flush.offset.checkpoint.interval.ms`.
@@ -41,6 +43,7 @@ impl BrokerSettings {
             fetch_max_bytes: i32::try_from(config.number("fetch.max.bytes")).unwrap_or(i32::MAX),
             fetch_session_slots: usize::try_from(config.number("max.incremental.fetch.session.cache.slots"))
                 .unwrap_or(0),
+            cleans_logs: config.flag("log.cleaner.enable"),
             retention_check_interval_ms: interval_ms("log.retention.check.interval.ms"),
             checkpoint_interval_ms: interval_ms("log.flush.offset.checkpoint.interval.ms"),
             flush_check_interval_ms: interval_ms("log.flush.scheduler.interval.ms"),

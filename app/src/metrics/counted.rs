@@ -2,7 +2,7 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 9] = [
+const COUNTERS: [(&str, &str); 12] = [
     (
         "kafka_controller_controllerstats_uncleanleaderelections_total",
         "Leaders that were elected though they may lack what was acknowledged.",
@@ -14,6 +14,18 @@ const COUNTERS: [(&str, &str); 9] = [
     (
         "kafka_server_socket_server_metrics_connection_creation_total",
         "Connections that were accepted.",
+    ),
+    (
+        "ottla_log_cleaner_cleanings_total",
+        "Cleanings of compacted logs that came to their end.",
+    ),
+    (
+        "ottla_log_cleaner_read_bytes_total",
+        "Bytes of logs that were read to clean them, in both passes.",
+    ),
+    (
+        "ottla_log_cleaner_retained_bytes_total",
+        "Bytes of logs that were left when they were cleaned.",
     ),
     (
         "ottla_log_index_entries_dropped_total",

@@ -1,5 +1,6 @@
 //! What is read at a scrape, under the names that Kafka's JMX exporter rules (Strimzi's) and kafka-exporter give.
 
+mod cleaner;
 mod counted;
 mod network;
 mod quorum;
@@ -79,6 +80,7 @@ impl Sources {
         )
         .sample(&[], f64::from(state_number(*state.borrow())));
         storage::directories(out, &self.broker.directories());
+        cleaner::collect(out, &self.broker.cleaner_facts());
         let (running, max) = self.broker.long_validations();
         for (name, help, value) in [
             ("running", "Batches that are decompressed at length.", running),

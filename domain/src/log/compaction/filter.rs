@@ -176,8 +176,13 @@ impl BatchFilter<'_> {
             return Ok(retention.emptied(header));
         }
         let mut reader = Reader::new(body);
+        let timestamp_of = |delta: i64| match header.attributes.timestamp_type() {
+            TimestampType::CreateTime => Timestamp(header.base_timestamp.0.wrapping_add(delta)),
+            TimestampType::LogAppendTime => header.max_timestamp,
+        };
         let mut kept = Kept {
             count: 0,
+            first_timestamp: None,
             max_timestamp: Timestamp::NONE,
             has_tombstones: false,
         };
@@ -190,7 +195,8 @@ impl BatchFilter<'_> {
             if self.is_retained(header, offset, &record, counts) {
                 kept.count += 1;
                 kept.has_tombstones |= record.value.is_none();
-                let timestamp = Timestamp(header.base_timestamp.0.wrapping_add(record.timestamp_delta));
+                let timestamp = timestamp_of(record.timestamp_delta);
+                kept.first_timestamp.get_or_insert(timestamp);
                 kept.max_timestamp = kept.max_timestamp.max(timestamp);
             } else {
                 out.extend_from_slice(run.get(..run.len() - before.len()).unwrap_or_default());
@@ -207,7 +213,17 @@ impl BatchFilter<'_> {
             return Ok(Outcome::Keep);
         }
         out.extend_from_slice(run);
+        // Kafka writes the records one by one again, and times count from the first.
+        let base_timestamp = match horizon(header) {
+            Some(horizon) => horizon,
+            None if sets_horizon => Timestamp(self.now.0.saturating_add(self.delete_retention_ms)),
+            None => kept.first_timestamp.unwrap_or(header.base_timestamp),
+        };
+        if base_timestamp != header.base_timestamp {
+            rebase(out, |delta| timestamp_of(delta).0.wrapping_sub(base_timestamp.0))?;
+        }
         let mut rewritten = BatchHeader {
+            base_timestamp,
             record_count: kept.count,
             ..*header
         };
@@ -215,9 +231,6 @@ impl BatchFilter<'_> {
             rewritten.max_timestamp = kept.max_timestamp;
         }
         if sets_horizon {
-            let horizon = Timestamp(self.now.0.saturating_add(self.delete_retention_ms));
-            rebase(out, header.base_timestamp, horizon)?;
-            rewritten.base_timestamp = horizon;
             rewritten.attributes = header.attributes.with_delete_horizon(true);
         }
         Ok(Outcome::Rewrite(rewritten))
@@ -237,6 +250,7 @@ impl BatchFilter<'_> {
 
 struct Kept {
     count: i32,
+    first_timestamp: Option<Timestamp>,
     max_timestamp: Timestamp,
     has_tombstones: bool,
 }
@@ -262,8 +276,8 @@ fn emptied(header: &BatchHeader) -> BatchHeader {
     BatchFilter::finish(empty, &[])
 }
 
-/// Writes records again whose timestamps count from another base.
-fn rebase(records: &mut Vec<u8>, from: Timestamp, to: Timestamp) -> Result<(), RecordError> {
+/// Writes records again whose timestamps count from another base; `rebased` gives the difference to it.
+fn rebase(records: &mut Vec<u8>, rebased: impl Fn(i64) -> i64) -> Result<(), RecordError> {
     let old = std::mem::take(records);
     records.reserve(old.len() + old.len() / 8);
     let mut reader = Reader::new(&old);
@@ -272,7 +286,7 @@ fn rebase(records: &mut Vec<u8>, from: Timestamp, to: Timestamp) -> Result<(), R
         let mut fields = Reader::new(reader.take(usize::try_from(size_bytes).unwrap_or(0))?);
         let attributes = fields.i8()?;
         let delta = fields.varlong()?;
-        let rebased = from.0.wrapping_add(delta).wrapping_sub(to.0);
+        let rebased = rebased(delta);
         let growth = varlong_size(rebased) as i32 - varlong_size(delta) as i32;
         records.put_varint(size_bytes.saturating_add(growth));
         records.push(attributes as u8);
