@@ -537,7 +537,7 @@ fn live(rows: &[Row]) -> BTreeMap<String, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn readers_of_a_compacted_log_see_what_they_would_without_compaction(steps in prop::collection::vec(step(), 1..60)) {
