@@ -34,7 +34,7 @@ impl Group {
                 group_id: Arc::clone(group.group_id()),
                 protocol_type: group.protocol_type().cloned().unwrap_or_default(),
                 state: group.state(),
-                group_type: "Classic",
+                group_type: "classic",
             },
             Group::Consumer(group) => group.listed(),
         }

@@ -423,13 +423,13 @@ impl Model {
             let known = live.iter().find(|known| known.group_id == *group_id);
             let known = known.unwrap_or_else(|| panic!("{group_id} is in the log alone"));
             assert_eq!(known.group_type, group.group_type, "{group_id}");
-            let is_settled = known.group_type == "Consumer" || ["Stable", "Empty"].contains(&known.state);
+            let is_settled = known.group_type == "consumer" || ["Stable", "Empty"].contains(&known.state);
             if is_settled {
                 let shown = |shard: &mut GroupShard| {
                     let mut show = |command| shard.handle(self.now, 0, command, Token(u64::MAX)).replies.remove(0).1;
                     let group_id = || Arc::clone(group_id);
                     match known.group_type {
-                        "Consumer" => show(Command::DescribeConsumerGroup(DescribeConsumerGroup {
+                        "consumer" => show(Command::DescribeConsumerGroup(DescribeConsumerGroup {
                             group_id: group_id(),
                         })),
                         _ => show(Command::DescribeGroup(DescribeGroup { group_id: group_id() })),

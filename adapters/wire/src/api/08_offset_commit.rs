@@ -1,7 +1,7 @@
 //! OffsetCommit: a group, or a client on its own, notes how far it has read.
 //!
 //! - Partitions that do not exist get UNKNOWN_TOPIC_OR_PARTITION, the others are committed all the same. An error of the
-//!   group is one of each of those.
+//!   group is one of each of those. A topic without partitions is left out of the answer.
 //! - Versions 2 to 4: how long to keep the offsets. 6: leader epochs (KIP-320). 7: static members (KIP-345). 8: flexible.
 //! - Version 9: members of consumer groups, which are told STALE_MEMBER_EPOCH and GROUP_ID_NOT_FOUND (KIP-848).
 //! - Version 10: topics by id alone; one that is not known gets UNKNOWN_TOPIC_ID.
@@ -60,7 +60,9 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: OffsetCommitReq
                 partitions,
             });
         }
-        outcomes.push((topic.name, topic.topic_id, errors));
+        if !errors.is_empty() {
+            outcomes.push((topic.name, topic.topic_id, errors));
+        }
     }
     if topics.is_empty() {
         return render(outcomes, Ok(std::iter::empty()));

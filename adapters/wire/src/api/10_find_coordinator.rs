@@ -18,6 +18,8 @@ pub(super) static API: Api = Api::broker(10, "FindCoordinator", (0, 6), 3);
 const SEVERAL_KEYS_FROM: i16 = 4;
 /// The type of a key that is a group.
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let kind = request.key_type;
@@ -33,10 +35,13 @@ pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: FindCoordinator
 }
 
 async fn find<N: Node>(call: &Call<'_, N>, kind: i8, key: &str) -> Result<NodeEndpoint, ApiError> {
-    if kind != GROUP {
-        return Err(
-            ErrorCode::InvalidRequest.with("Ottla coordinates groups; it has no transactions and share groups yet.")
-        );
+    match kind {
+        GROUP => {}
+        TRANSACTION | SHARE => {
+            let why = "Ottla coordinates groups; it has no transactions and share groups yet.";
+            return Err(ErrorCode::InvalidRequest.with(why));
+        }
+        _ => return Err(ErrorCode::InvalidRequest.into()),
     }
     let broker = call.node.find_group_coordinator(key).await?;
     let sight = Sight {

@@ -1,7 +1,7 @@
 //! OffsetDelete: offsets of a group are forgotten (KIP-496).
 //!
 //! - Partitions that do not exist get UNKNOWN_TOPIC_OR_PARTITION. With an error of the group there are no topics in the
-//!   answer.
+//!   answer, and never those without partitions.
 
 use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, TopicName};
@@ -42,7 +42,9 @@ async fn delete<N: Node>(
         if !existing.is_empty() {
             topics.push((shared(&topic.name), existing));
         }
-        outcomes.push((topic.name, partitions));
+        if !partitions.is_empty() {
+            outcomes.push((topic.name, partitions));
+        }
     }
     let command = OffsetDelete {
         group_id: shared(&request.group_id),

@@ -57,7 +57,7 @@ impl GroupApi for FakeNode {
             group_id: "group".into(),
             protocol_type: "consumer".into(),
             state: "Stable",
-            group_type: "Classic",
+            group_type: "classic",
         };
         let all = filter.states.is_empty() || filter.states == ["Stable"];
         self.groups.commands.lock().push(Command::ListGroups(filter));

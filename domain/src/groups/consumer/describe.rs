@@ -32,7 +32,7 @@ impl ConsumerGroup {
             group_id: Arc::clone(&self.group_id),
             protocol_type: "consumer".into(),
             state: self.state(),
-            group_type: "Consumer",
+            group_type: "consumer",
         }
     }
 

@@ -585,7 +585,7 @@ async fn groups_are_listed_with_states_and_types() {
             ("group", "consumer")
         );
         assert_eq!(group.group_state.as_str(), if version >= 4 { "Stable" } else { "" });
-        assert_eq!(group.group_type.as_str(), if version >= 5 { "Classic" } else { "" });
+        assert_eq!(group.group_type.as_str(), if version >= 5 { "classic" } else { "" });
         let filter = command!(fixture, ListGroups);
         assert_eq!(
             (filter.states.len(), filter.types.len()),

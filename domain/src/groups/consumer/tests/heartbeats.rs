@@ -599,7 +599,7 @@ fn the_group_is_shown() {
         "it holds what it has to give up"
     );
     assert_eq!(a.target_assignment, foo(&[0, 1, 2]));
-    assert_eq!(rig.group.listed().group_type, "Consumer");
+    assert_eq!(rig.group.listed().group_type, "consumer");
 }
 
 #[test]
