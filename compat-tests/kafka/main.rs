@@ -8,6 +8,7 @@ use ottla_compat_tests::scenario::{self, Case, SharedNodes};
 
 mod clients;
 mod dump_log;
+mod groups;
 mod kcat;
 mod librdkafka;
 mod lifecycle;
@@ -31,9 +32,12 @@ fn main() {
     ];
     families.extend(wire::FAMILIES);
     families.extend(log::FAMILIES);
+    let group_nodes = Arc::new(SharedNodes::with(groups::options()));
+    let families = families.into_iter().map(|family| (&nodes, family));
+    let groups = groups::FAMILIES.into_iter().map(|family| (&group_nodes, family));
     let mut trials: Vec<_> = families
-        .into_iter()
-        .flat_map(|(family, cases)| {
+        .chain(groups)
+        .flat_map(|(nodes, (family, cases))| {
             let nodes = nodes.clone();
             cases.iter().map(move |case| {
                 let nodes = nodes.clone();
@@ -48,7 +52,7 @@ fn main() {
     trials.push(clients::trial());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The exit below runs no destructors: end what was started here.
-    drop(nodes);
+    drop((nodes, group_nodes));
     ottla_compat_tests::tools::stop();
     conclusion.exit();
 }

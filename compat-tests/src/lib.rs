@@ -12,6 +12,7 @@ pub mod process;
 pub mod raw;
 pub mod records;
 pub mod requests;
+pub mod running;
 pub mod scenario;
 pub mod tools;
 pub mod transcript;

@@ -18,9 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 
 /// Features that Apache Kafka turns on by default and Ottla does not offer yet: off, so that both can be compared.
-pub const LATER_FEATURES: [&str; 5] = [
+pub const LATER_FEATURES: [&str; 4] = [
     "eligible.leader.replicas.version",
-    "group.version",
     "share.version",
     "streams.version",
     "transaction.version",

@@ -44,8 +44,19 @@ impl Case {
 /// Nodes that scenarios share, started when the first one asks.
 #[derive(Default)]
 pub struct SharedNodes {
+    options: Options,
     left: OnceLock<Node>,
     right: OnceLock<Node>,
+}
+
+impl SharedNodes {
+    /// Nodes that start in some other way than the usual one.
+    pub fn with(options: Options) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
 }
 
 /// What to run on: Apache Kafka and Ottla, which must be alike. The environment variable `OTTLA_COMPAT_TARGET` changes
@@ -67,6 +78,7 @@ pub fn run(nodes: &SharedNodes, case: &Case) {
             target,
             name: case.name,
             shared,
+            options: &nodes.options,
             transcript: Transcript::default(),
         };
         match case.run {
@@ -76,7 +88,7 @@ pub fn run(nodes: &SharedNodes, case: &Case) {
             }
             Run::Code(code) => code(&mut session),
         }
-        session.transcript.text().to_string()
+        std::mem::take(&mut session.transcript).into_text()
     };
     let (left, right) = match targets()[..] {
         [left, right] => (left, right),
@@ -96,14 +108,25 @@ pub struct Session<'a> {
     /// The scenario's name, which is also the name of its topic.
     pub name: &'static str,
     shared: &'a OnceLock<Node>,
+    options: &'a Options,
     /// What is compared.
     pub transcript: Transcript,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} on {:?} saw:\n{}", self.name, self.target, self.transcript.text());
+        }
+    }
 }
 
 impl<'a> Session<'a> {
     /// The node that scenarios share: they may only touch topics of their own.
     pub fn node(&mut self) -> &'a Node {
-        let node = self.shared.get_or_init(|| Node::start(self.target, Options::default()));
+        let node = self
+            .shared
+            .get_or_init(|| Node::start(self.target, self.options.clone()));
         self.transcript.know(node);
         node
     }
@@ -138,13 +161,13 @@ impl<'a> Session<'a> {
             return self.tool(node, rest).map_lines(|lines| lines.sort());
         }
         if let Some((pattern, rest)) = step.strip_prefix("only ").and_then(|rest| rest.split_once(' ')) {
-            let pattern = regex::Regex::new(pattern).expect("pattern");
+            let pattern = self.pattern(pattern);
             return self
                 .tool(node, rest)
                 .map_lines(|lines| lines.retain(|line| pattern.is_match(line)));
         }
         if let Some((pattern, rest)) = step.strip_prefix("until ").and_then(|rest| rest.split_once(' ')) {
-            let pattern = regex::Regex::new(pattern).expect("pattern");
+            let pattern = self.pattern(pattern);
             let found = |output: &Output| pattern.is_match(&format!("{}{}", output.stdout, output.stderr));
             return wait_for(
                 || Some(self.tool(node, rest)).filter(found),
@@ -169,6 +192,10 @@ impl<'a> Session<'a> {
             }
             tool => tools::java_with_input(tool, &args, input.as_bytes()),
         }
+    }
+
+    fn pattern(&self, pattern: &str) -> regex::Regex {
+        regex::Regex::new(&pattern.replace("$T", self.name)).expect("pattern")
     }
 
     /// Adds the output of a tool.

@@ -115,23 +115,28 @@ pub fn java_with_input(tool: &str, args: &[&str], input: &[u8]) -> Output {
     Lease::take().0.as_mut().expect("tool server").run(class, args, input)
 }
 
-fn class_of(tool: &str) -> &'static str {
+/// The class behind the usual name of a stock tool.
+pub fn class_of(tool: &str) -> &'static str {
     match tool {
         "kafka-broker-api-versions" => "org.apache.kafka.tools.BrokerApiVersionsCommand",
         "kafka-cluster" => "org.apache.kafka.tools.ClusterTool",
         "kafka-configs" => "kafka.admin.ConfigCommand",
         "kafka-console-consumer" => "org.apache.kafka.tools.consumer.ConsoleConsumer",
         "kafka-console-producer" => "org.apache.kafka.tools.ConsoleProducer",
+        "kafka-consumer-groups" => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         "kafka-delete-records" => "org.apache.kafka.tools.DeleteRecordsCommand",
         "kafka-dump-log" => "org.apache.kafka.tools.DumpLogSegments",
         "kafka-e2e-latency" => "org.apache.kafka.tools.EndToEndLatency",
         "kafka-features" => "org.apache.kafka.tools.FeatureCommand",
         "kafka-get-offsets" => "org.apache.kafka.tools.GetOffsetShell",
+        "kafka-groups" => "org.apache.kafka.tools.GroupsCommand",
         "kafka-log-dirs" => "org.apache.kafka.tools.LogDirsCommand",
         "kafka-metadata-quorum" => "org.apache.kafka.tools.MetadataQuorumCommand",
         "kafka-producer-perf-test" => "org.apache.kafka.tools.ProducerPerformance",
         "kafka-storage" => "kafka.tools.StorageTool",
         "kafka-topics" => "org.apache.kafka.tools.TopicCommand",
+        "kafka-verifiable-consumer" => "org.apache.kafka.tools.VerifiableConsumer",
+        "kafka-verifiable-producer" => "org.apache.kafka.tools.VerifiableProducer",
         _ => panic!("unknown tool {tool}"),
     }
 }

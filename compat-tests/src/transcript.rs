@@ -60,14 +60,22 @@ impl Transcript {
         }
         let ids = &mut self.ids;
         let text = self.id.replace_all(&text, |found: &Captures| {
-            let id = &found[0];
+            // Member ids are a client's id, which is kept, and a hyphenated id.
+            let (kept, id) = match found[0]
+                .len()
+                .checked_sub(36)
+                .and_then(|at| found[0].split_at_checked(at))
+            {
+                Some((client, id)) if client.ends_with('-') && is_hyphenated(id) => (client, id),
+                _ => ("", &found[0]),
+            };
             // The last of 22 base64 digits carries two of the 128 bits.
             let base64 = id.len() == 22 && id.ends_with(['A', 'Q', 'g', 'w']);
             if id.starts_with("00000000-0000") || id == CLUSTER_ID || !base64 && !is_hyphenated(id) {
-                return id.to_string();
+                return found[0].to_string();
             }
             let next = format!("<id {}>", ids.len() + 1);
-            ids.entry(id.to_string()).or_insert(next).clone()
+            format!("{kept}{}", ids.entry(id.to_string()).or_insert(next))
         });
         let now = self.now_ms;
         let text = self.time.replace_all(&text, |found: &Captures| {
@@ -86,6 +94,11 @@ impl Transcript {
     /// The whole text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The whole text, to keep.
+    pub fn into_text(self) -> String {
+        self.text
     }
 }
 
