@@ -5,14 +5,16 @@ use ottla_compat_tests::node::Node;
 use ottla_compat_tests::records::{Batch, Record};
 use ottla_compat_tests::scenario::{Case, Session, wait_for};
 
+mod compaction;
 mod directories;
 mod retention;
 mod settings;
 
-pub const FAMILIES: [(&str, &[Case]); 3] = [
+pub const FAMILIES: [(&str, &[Case]); 4] = [
     ("log-retention", retention::CASES),
     ("log-settings", settings::CASES),
     ("log-directories", directories::CASES),
+    ("log-compaction", compaction::CASES),
 ];
 
 /// Everything that a broker does now and then, it does often.
