@@ -8,6 +8,7 @@ use ottla_domain::groups::context::Patterns;
 use ottla_domain::groups::partition::partition_for;
 use ottla_domain::groups::settings::GroupSettings;
 use ottla_domain::groups::shard::GroupShard;
+use ottla_domain::groups::totals::GroupTotals;
 use ottla_domain::ids::{BrokerId, PartitionId};
 use ottla_domain::metadata::config::effective::NodeConfig;
 use ottla_domain::metadata::controller::topics::NewTopic;
@@ -28,8 +29,8 @@ const PATTERN_MAX_BYTES: usize = 1 << 20;
 /// The groups of this broker.
 pub type Groups<S> = Coordinator<S, GroupShard>;
 
-/// A coordinator without groups.
-pub fn coordinator<S: LogStore>(settings: BrokerSettings, runtime: Handle) -> Groups<S> {
+/// A coordinator without groups, which counts in `totals`.
+pub fn coordinator<S: LogStore>(settings: BrokerSettings, totals: Arc<GroupTotals>, runtime: Handle) -> Groups<S> {
     let image = MetadataImage::default();
     let number = |name: &str| settings.effective(&image).number(name);
     let coordinator = CoordinatorSettings {
@@ -43,7 +44,7 @@ pub fn coordinator<S: LogStore>(settings: BrokerSettings, runtime: Handle) -> Gr
             let log = settings.log_config(image, CONSUMER_OFFSETS);
             GroupSettings::new(&settings.effective(image), log.max_message_bytes as usize)
         };
-        GroupShard::new(Box::new(read), Arc::new(TopicPatterns), image)
+        GroupShard::new(Box::new(read), Arc::new(TopicPatterns), Arc::clone(&totals), image)
     };
     Coordinator::new(coordinator, make, runtime)
 }

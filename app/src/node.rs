@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_compression::Codecs;
+use ottla_domain::groups::totals::GroupTotals;
 use ottla_domain::ids::{DirectoryId, LeaderEpoch};
 use ottla_domain::metadata::controller::brokers::{RegisterBroker, supported_broker_features};
 use ottla_domain::metadata::controller::{self as commands};
@@ -37,7 +38,7 @@ use crate::groups::Groups;
 use crate::lifecycle::{self, BrokerState, LifecycleTimes, RegistrationFailed};
 use crate::limits::{self, connection_limits, request_limits};
 use crate::metadata::{Listeners, Pump, QuorumLeader, reconcile};
-use crate::metrics::{Quorum, Requests, Runtimes, Sources};
+use crate::metrics::{GroupMetrics, Quorum, Requests, Runtimes, Sources};
 use crate::producer_ids::ProducerIds;
 use crate::services::Services;
 use crate::{controller, format, groups, observe, quorum};
@@ -396,7 +397,12 @@ impl Node {
 
         let (stopping, is_stopping) = watch::channel(false);
         let (state_sender, state) = watch::channel(BrokerState::Starting);
-        let groups = Arc::new(groups::coordinator(broker.settings().clone(), data.handle().clone()));
+        let group_totals = Arc::new(GroupTotals::default());
+        let groups = Arc::new(groups::coordinator(
+            broker.settings().clone(),
+            Arc::clone(&group_totals),
+            data.handle().clone(),
+        ));
         let services = Arc::new(Services {
             broker: Arc::clone(&broker),
             controller: controller.clone(),
@@ -428,6 +434,7 @@ impl Node {
                 is_controller: config.roles.controller,
                 leader: services.leader.clone(),
                 quorum: Quorum::new(quorum.handle.clone()),
+                groups: GroupMetrics::new(Arc::clone(&groups), group_totals),
                 of_partitions: config.effective().flag("ottla.metrics.partitions"),
                 requests: Requests::record(),
                 broker_quota: Arc::clone(&quota),

@@ -2,12 +2,16 @@
 use std::fs;
 
 use bytes::{BufMut, BytesMut};
-use kafka_protocol::messages::{BrokerId, FetchRequest, MetadataRequest};
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::{
+    BrokerId, FetchRequest, FindCoordinatorRequest, GroupId, MetadataRequest, OffsetCommitRequest,
+};
 use ottla_compat_tests::metrics::{sample, scrape};
 use ottla_compat_tests::node::{Node, free_ports};
 use ottla_compat_tests::records::Batch;
-use ottla_compat_tests::requests::{at, create_topic, fetch, metadata};
+use ottla_compat_tests::requests::{at, create_topic, fetch, metadata, text, topic_name};
 use ottla_compat_tests::scenario::wait_for;
+use ottla_compat_tests::tools::run;
 use ottla_compat_tests::transcript::now_ms;
 
 use crate::{connect, make_topic, produce, start};
@@ -130,4 +134,90 @@ fn what_a_recovery_looks_at_is_told() {
     node.stop();
     node.launch();
     assert!(told().0 < scanned_bytes, "{:?}", told());
+}
+
+/// What kafka-exporter tells of groups, and what Kafka's coordinator tells of itself.
+#[test]
+fn groups_and_their_lags_are_told() {
+    let (node, http) = start_scraped();
+    let mut connection = connect(&node);
+    make_topic(&mut connection);
+    for _ in 0..3 {
+        assert_eq!(produce(&mut connection, &Batch::of(now_ms(), &["x", "y"])), 0);
+    }
+    let commit = |offset| {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(0)
+            .with_committed_offset(offset);
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![partition]);
+        OffsetCommitRequest::default()
+            .with_group_id(GroupId(text("g")))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic])
+    };
+    let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]);
+    wait_for(
+        || {
+            connection.call(4, &find).unwrap();
+            let answer = connection.call(8, &commit(2)).unwrap();
+            (answer.topics[0].partitions[0].error_code == 0).then_some(())
+        },
+        || "the commit was never taken".into(),
+    );
+    let text = scrape(http);
+    let of_group = |name: &str, more: &str| {
+        let name = format!("kafka_consumergroup_{name}{{consumergroup=\"g\"{more}}}");
+        sample(&text, &name).unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    let (topic, partition) = (",topic=\"t\"", ",topic=\"t\",partition=\"0\"");
+    assert_eq!(of_group("members", ""), 0.0);
+    assert_eq!(of_group("current_offset", partition), 2.0);
+    assert_eq!(of_group("current_offset_sum", topic), 2.0);
+    assert_eq!(of_group("lag", partition), 4.0);
+    assert_eq!(of_group("lag_sum", topic), 4.0);
+    for (name, expected) in [
+        ("kafka_coordinator_group_groupmetadatamanager_numoffsets", 1.0),
+        ("kafka_coordinator_group_groupmetadatamanager_numgroupsempty", 1.0),
+        (
+            "kafka_server_group_coordinator_metrics_group_count{protocol=\"classic\"}",
+            1.0,
+        ),
+        (
+            "kafka_server_group_coordinator_metrics_num_partitions{state=\"active\"}",
+            50.0,
+        ),
+        ("kafka_server_group_coordinator_metrics_offset_commit_count", 1.0),
+    ] {
+        assert_eq!(sample(&text, name), Some(expected), "{name}");
+    }
+}
+
+/// Sums over partitions stay where there are too many for one line each.
+#[test]
+fn partitions_of_groups_can_be_left_out() {
+    let [http] = free_ports();
+    let http_listener = format!("ottla.http.listener=127.0.0.1:{http}");
+    let node = start(&[&http_listener, "ottla.metrics.partitions=false"]);
+    make_topic(&mut connect(&node));
+    let mut kcat = std::process::Command::new("kcat");
+    kcat.args([
+        "-b",
+        &node.bootstrap(),
+        "-G",
+        "g",
+        "-e",
+        "-X",
+        "auto.offset.reset=earliest",
+    ]);
+    assert_eq!(produce(&mut connect(&node), &Batch::of(now_ms(), &["x", "y"])), 0);
+    let read = run(kcat.arg("t"), b"");
+    assert_eq!(read.code, 0, "{read:?}");
+    let text = scrape(http);
+    let lag = sample(&text, "kafka_consumergroup_lag_sum{consumergroup=\"g\",topic=\"t\"}");
+    assert_eq!(lag, Some(0.0), "{text}");
+    assert!(!text.contains("\nkafka_consumergroup_lag{"), "{text}");
+    let rebalances = "kafka_server_group_coordinator_metrics_group_completed_rebalance_count";
+    assert_eq!(sample(&text, rebalances), Some(1.0), "{text}");
 }

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::CoordinatorSettings;
 use super::loading::load;
+use super::{CoordinatorFacts, CoordinatorSettings};
 use crate::broker::{Changes, LedPartition};
 
 /// Letters that may wait for a turn.
@@ -39,6 +39,9 @@ const NOTHING_DUE: Duration = Duration::from_secs(3_600);
 const BUSY_DELAY: Duration = Duration::from_millis(5);
 /// How long a shard that could not go on waits before it is loaded again.
 const RELOAD_DELAY: Duration = Duration::from_millis(500);
+
+/// For how long a load is told of: Kafka looks back for one to two of its windows of 30 s.
+const LOADS_KEPT: Duration = Duration::from_secs(60);
 
 const LOADING: u8 = 0;
 const ACTIVE: u8 = 1;
@@ -58,6 +61,8 @@ pub(super) struct Actor<L: PartitionLog, M: Shard> {
     /// The newest metadata.
     image: Mutex<Arc<MetadataImage>>,
     phase: AtomicU8,
+    /// When it was loaded last, and how long that took.
+    loaded: Mutex<Option<(Instant, Duration)>>,
     mailbox: Mutex<VecDeque<Letter<M>>>,
     core: Mutex<Core<M>>,
     /// Wakes the actor's task.
@@ -123,6 +128,7 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
             runtime,
             image: Mutex::default(),
             phase: AtomicU8::new(LOADING),
+            loaded: Mutex::default(),
             mailbox: Mutex::default(),
             poke: Notify::new(),
         })
@@ -158,6 +164,7 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
     async fn load(self: &Arc<Self>, make: &Make<M>) -> bool {
         let (actor, make) = (Arc::clone(self), Arc::clone(make));
         let loading = self.runtime.spawn_blocking(move || {
+            let started = Instant::now();
             let mut shard = make(&actor.image.lock().clone());
             let is_wanted = || actor.phase.load(Ordering::SeqCst) == LOADING;
             let end = load(
@@ -175,6 +182,8 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
             actor.absorb(&mut core, &mut gathered, now, effects);
             actor.flush(&mut core, gathered, now);
             drop(core);
+            let loaded = Instant::now();
+            *actor.loaded.lock() = Some((loaded, loaded - started));
             actor.change_phase(LOADING, ACTIVE);
             // One that came while the shard was loading.
             let newest = actor.image.lock().clone();
@@ -222,9 +231,32 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
         }
     }
 
+    /// Lets `look` see the shard, unless it is not loaded. Nothing is answered meanwhile: it should not take long.
+    pub(super) fn look_at<T>(self: &Arc<Self>, look: impl FnOnce(&M) -> T) -> Option<T> {
+        let seen = self.core.lock().shard.as_ref().map(look);
+        // Letters that came meanwhile were left to whoever had the state.
+        self.turn_elsewhere();
+        seen
+    }
+
+    /// Adds what there is to know without the shard.
+    pub(super) fn add_to(&self, facts: &mut CoordinatorFacts) {
+        match self.phase.load(Ordering::SeqCst) {
+            LOADING => facts.loading += 1,
+            ACTIVE => facts.active += 1,
+            FAILED => facts.failed += 1,
+            _ => {}
+        }
+        facts.queued += self.mailbox.lock().len();
+        let recent = (*self.loaded.lock()).filter(|(at, _)| at.elapsed() <= LOADS_KEPT);
+        facts.load_times.extend(recent.map(|(_, time)| time));
+    }
+
     #[cfg(test)]
-    pub(super) fn waiting_count(&self) -> usize {
-        self.core.lock().waiting.len()
+    pub(super) fn waiting_count(self: &Arc<Self>) -> usize {
+        let count = self.core.lock().waiting.len();
+        self.turn_elsewhere();
+        count
     }
 
     /// Lets the shard go: this broker does not lead the partition any more.
@@ -234,9 +266,10 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
     }
 
     /// Drops the state, which is not what the log says any more, or not this broker's.
-    fn fail(&self, code: ErrorCode) {
-        let mut core = self.core.lock();
-        self.drop_state(&mut core, code);
+    fn fail(self: &Arc<Self>, code: ErrorCode) {
+        self.drop_state(&mut self.core.lock(), code);
+        // A letter that came since the mailbox was emptied.
+        self.turn_elsewhere();
     }
 
     fn drop_state(&self, core: &mut Core<M>, code: ErrorCode) {

@@ -5,6 +5,7 @@ mod loading;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ottla_domain::coordinator::Shard;
@@ -28,6 +29,21 @@ pub struct CoordinatorSettings {
     pub load_buffer_bytes: usize,
     /// How long an answer may wait for its records to be committed, in ms.
     pub commit_timeout_ms: u64,
+}
+
+/// What a coordinator is at (`CoordinatorRuntimeMetrics` in Apache Kafka).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoordinatorFacts {
+    /// Partitions whose logs are read.
+    pub loading: usize,
+    /// Partitions that are served.
+    pub active: usize,
+    /// Partitions that could not be loaded or went wrong.
+    pub failed: usize,
+    /// Requests that wait for their turn.
+    pub queued: usize,
+    /// How long the loads of late took.
+    pub load_times: Vec<Duration>,
 }
 
 /// A coordinator's shards on this broker.
@@ -89,6 +105,20 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
     pub async fn submit(&self, partition: PartitionId, command: M::Command) -> Result<M::Reply, ErrorCode> {
         let actor = self.actors.load().get(&partition).cloned();
         actor.ok_or(ErrorCode::NotCoordinator)?.submit(command).await
+    }
+
+    /// What it is at.
+    pub fn facts(&self) -> CoordinatorFacts {
+        let mut facts = CoordinatorFacts::default();
+        self.actors.load().values().for_each(|actor| actor.add_to(&mut facts));
+        facts
+    }
+
+    /// Lets `look` see the shard of a partition, unless it is not loaded. Nothing of it is answered meanwhile: it should
+    /// not take long.
+    pub fn look_at<T>(&self, partition: PartitionId, look: impl FnOnce(&M) -> T) -> Option<T> {
+        let actor = self.actors.load().get(&partition).cloned();
+        actor?.look_at(look)
     }
 
     /// The partitions whose shards are here, loaded or not.

@@ -12,8 +12,8 @@ use ottla_domain::ports::outbound::OpenedLog;
 use ottla_domain::record::primitives::EncodeError;
 use tokio::runtime::Handle;
 
-use super::CoordinatorSettings;
 use super::actor::Actor;
+use super::{CoordinatorFacts, CoordinatorSettings};
 use crate::broker::{Durability, InlineWrites, LedPartition, Tools};
 use crate::clock::{SystemClock, SystemEntropy};
 
@@ -126,6 +126,12 @@ fn actor(durability: Durability) -> Arc<Actor<MemoryLog, Counters>> {
     actor_on(MemoryLog::default().after_power_failure(), durability)
 }
 
+fn facts_of(actor: &Actor<MemoryLog, Counters>) -> CoordinatorFacts {
+    let mut facts = CoordinatorFacts::default();
+    actor.add_to(&mut facts);
+    facts
+}
+
 /// Asks again while the shard is loading, and while it is about to.
 async fn ask(actor: &Arc<Actor<MemoryLog, Counters>>, command: &str) -> Result<usize, ErrorCode> {
     loop {
@@ -179,6 +185,32 @@ async fn one_event_answers_many_and_time_comes_by_itself() {
     }
     assert_eq!(ask(&actor, LATER).await, Ok(99));
     assert_eq!(ask(&actor, "?later").await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn whoever_looks_holds_nobody_up() {
+    let actor = actor(Durability::None);
+    assert_eq!(ask(&actor, "a").await, Ok(1));
+    let looking = Arc::clone(&actor);
+    let (asked, answered) = std::sync::mpsc::channel();
+    let asking = tokio::task::spawn_blocking(move || {
+        looking.look_at(|counters| {
+            // It finds the state taken, and leaves its letter to whoever has it.
+            let actor = Arc::clone(&looking);
+            let second = Handle::current().spawn(async move { ask(&actor, "a").await });
+            while facts_of(&looking).queued == 0 {
+                std::thread::yield_now();
+            }
+            asked.send(second).unwrap();
+            counters.counts["a"]
+        })
+    });
+    assert_eq!(asking.await.unwrap(), Some(1));
+    assert_eq!(answered.recv().unwrap().await.unwrap(), Ok(2));
+    let facts = facts_of(&actor);
+    assert_eq!((facts.active, facts.load_times.len()), (1, 1));
+    actor.close();
+    assert_eq!(actor.look_at(|_| ()), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -2,6 +2,7 @@
 
 mod cleaner;
 mod counted;
+mod groups;
 mod network;
 mod quorum;
 mod recent;
@@ -21,6 +22,7 @@ use ottla_wire::server::ConnectionQuota;
 use tokio::sync::watch;
 
 pub use self::counted::describe;
+pub use self::groups::GroupMetrics;
 pub use self::network::{Requests, Runtimes};
 pub use self::quorum::Quorum;
 use crate::broker::{Broker, Count, ReplicaFacts, Totals};
@@ -44,6 +46,8 @@ pub struct Sources {
     pub leader: watch::Receiver<QuorumLeader>,
     /// The replica of the metadata log.
     pub quorum: Quorum,
+    /// The groups that this broker coordinates.
+    pub groups: GroupMetrics,
     /// `ottla.metrics.partitions`.
     pub of_partitions: bool,
     /// What listeners record.
@@ -96,6 +100,7 @@ impl Sources {
         .sample(&[], self.broker.queued_assignments() as f64);
         let (replicas, totals) = self.broker.replica_facts();
         traffic(out, &replicas, totals);
+        self.groups.collect(out, &replicas, self.of_partitions);
         let replicas: Vec<Replica<'_>> = replicas.iter().map(|facts| Replica::new(facts, &image)).collect();
         replica_manager(out, &replicas, self.broker.offline_replica_count());
         if self.of_partitions {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{ApiError, ErrorCode};
-use crate::ids::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 /// A member joins a classic group or takes part in its rebalance (JoinGroup).
 #[derive(Clone, Debug)]
@@ -515,6 +515,17 @@ pub struct CommittedOffset {
     pub partition: PartitionId,
     /// The next offset to read.
     pub offset: Offset,
-    /// When it was committed.
-    pub committed_at: Timestamp,
+}
+
+/// A group in short, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// The group.
+    pub group_id: Arc<str>,
+    /// It is a consumer group (KIP-848), not a classic one.
+    pub is_consumer: bool,
+    /// `Stable`, `Empty`, ...
+    pub state: &'static str,
+    /// How many members it has.
+    pub members: usize,
 }

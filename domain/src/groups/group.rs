@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::classic::ClassicGroup;
-use super::commands::{ListedGroup, OffsetCommit, OffsetFetch};
+use super::commands::{GroupFacts, ListedGroup, OffsetCommit, OffsetFetch};
 use super::consumer::ConsumerGroup;
 use super::context::{Context, Timer};
 use super::offsets::ExpirationBase;
@@ -37,6 +37,18 @@ impl Group {
                 group_type: "classic",
             },
             Group::Consumer(group) => group.listed(),
+        }
+    }
+
+    pub(super) fn facts(&self) -> GroupFacts {
+        match self {
+            Group::Classic(group) => GroupFacts {
+                group_id: Arc::clone(group.group_id()),
+                is_consumer: false,
+                state: group.state(),
+                members: group.members().len(),
+            },
+            Group::Consumer(group) => group.facts(),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod records;
 pub mod settings;
 pub mod shard;
 pub mod timers;
+pub mod totals;
 
 #[cfg(test)]
 mod tests;

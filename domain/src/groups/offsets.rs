@@ -1,6 +1,7 @@
 //! Committed offsets: how far each group has read.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::commands::{
@@ -62,19 +63,29 @@ impl Offsets {
         self.count
     }
 
-    /// All of them, by group.
-    pub fn iter(&self) -> impl Iterator<Item = CommittedOffset> {
-        self.groups.iter().flat_map(|(group_id, topics)| {
-            topics.iter().flat_map(move |(topic, partitions)| {
-                partitions.iter().map(move |(partition, committed)| CommittedOffset {
+    /// At most `max` of them, in the order of groups, topics and partitions, that come after `after`: whoever reads many
+    /// need not keep the shard for all that time.
+    pub fn page(&self, after: Option<&CommittedOffset>, max: usize) -> Vec<CommittedOffset> {
+        let from = |name: Option<&'_ Arc<str>>| name.map_or(Bound::Unbounded, |name| Bound::Included(Arc::clone(name)));
+        let groups = self
+            .groups
+            .range((from(after.map(|after| &after.group_id)), Bound::Unbounded));
+        let offsets = groups.flat_map(|(group_id, topics)| {
+            let after = after.filter(|after| after.group_id == *group_id);
+            let topics = topics.range((from(after.map(|after| &after.topic)), Bound::Unbounded));
+            topics.flat_map(move |(topic, partitions)| {
+                let after = after.filter(|after| after.topic == *topic);
+                let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.partition));
+                let partitions = partitions.range((start, Bound::Unbounded));
+                partitions.map(move |(partition, committed)| CommittedOffset {
                     group_id: Arc::clone(group_id),
                     topic: Arc::clone(topic),
                     partition: *partition,
                     offset: committed.offset,
-                    committed_at: committed.committed_at,
                 })
             })
-        })
+        });
+        offsets.take(max).collect()
     }
 
     /// Takes a record over.
@@ -375,6 +386,36 @@ mod tests {
         assert_eq!(fetched[0].2[0].offset, Offset::NONE);
         assert_eq!(offsets.fetch("group", None).unwrap()[0].2.len(), 2);
         assert_eq!(offsets.fetch("other", None).unwrap(), []);
+    }
+
+    #[test]
+    fn pages_are_all_of_it() {
+        let mut offsets = Offsets::default();
+        for (group, topic) in [("a", "s"), ("a", "t"), ("b", "s")] {
+            let commit = OffsetCommit {
+                group_id: group.into(),
+                ..commit(topic, (0..3).map(|number| partition(number, 5, None)).collect())
+            };
+            apply(&mut offsets, &Offsets::commit(commit, 10, NOW).0);
+        }
+        let all = offsets.page(None, 100);
+        assert_eq!(all.len(), offsets.count());
+        for size in 1..=10 {
+            let mut paged: Vec<CommittedOffset> = Vec::new();
+            loop {
+                let page = offsets.page(paged.last(), size);
+                assert!(page.len() <= size);
+                if page.is_empty() {
+                    break;
+                }
+                paged.extend(page);
+            }
+            assert_eq!(paged, all);
+        }
+        // What was read last may be gone.
+        let records = offsets.delete("a", "t", &[PartitionId(1)]);
+        apply(&mut offsets, &records);
+        assert_eq!(offsets.page(Some(&all[4]), 1), [all[5].clone()]);
     }
 
     #[test]

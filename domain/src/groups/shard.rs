@@ -1,6 +1,7 @@
 //! The groups of one partition of `__consumer_offsets`.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::classic::ClassicGroup;
 use super::commands::{
     Command, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply, DeleteGroup, DescribedConsumerGroup, DescribedGroup,
-    FetchedOffsets, Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, Left, ListGroups, ListedGroup,
+    FetchedOffsets, GroupFacts, Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, Left, ListGroups, ListedGroup,
     OffsetCommit, OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
 };
 use super::consumer::{ConsumerGroup, check_heartbeat};
@@ -18,6 +19,7 @@ use super::offsets::Offsets;
 use super::records::{Decoded, GroupRecord};
 use super::settings::GroupSettings;
 use super::timers::Timers;
+use super::totals::{Cause, GroupTotals};
 use crate::coordinator::{Effects, Now, Shard, Stored, Token};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::{Mono, Offset, Timestamp, TopicId};
@@ -41,6 +43,7 @@ pub struct GroupShard {
     groups: BTreeMap<Arc<str>, Group>,
     offsets: Offsets,
     world: World,
+    totals: Arc<GroupTotals>,
     /// The log is read: records are all there is to know of a group.
     is_loading: bool,
 }
@@ -78,9 +81,15 @@ fn not_found(group_id: &str) -> ApiError {
 }
 
 impl GroupShard {
-    /// An empty shard, to be loaded.
-    pub fn new(read_settings: ReadSettings, patterns: Arc<dyn Patterns>, image: &Arc<MetadataImage>) -> Self {
+    /// An empty shard, to be loaded, which counts in `totals`.
+    pub fn new(
+        read_settings: ReadSettings,
+        patterns: Arc<dyn Patterns>,
+        totals: Arc<GroupTotals>,
+        image: &Arc<MetadataImage>,
+    ) -> Self {
         GroupShard {
+            totals,
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
             world: World {
@@ -97,6 +106,13 @@ impl GroupShard {
     /// The offsets of all groups.
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// At most `max` groups in the order of their names that come after the one named `after`.
+    pub fn page(&self, after: Option<&Arc<str>>, max: usize) -> Vec<GroupFacts> {
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(Arc::clone(after)));
+        let groups = self.groups.range((start, Bound::Unbounded));
+        groups.take(max).map(|(_, group)| group.facts()).collect()
     }
 
     /// The groups that a filter lets through.
@@ -374,6 +390,7 @@ impl Shard for GroupShard {
 
     fn handle(&mut self, now: Now, entropy: u128, command: Command, token: Token) -> Effects<GroupRecord, Reply> {
         let mut effects = Effects::default();
+        let cause = Cause::from(&command);
         let mut ctx = self.world.context(now, entropy, &mut effects);
         let groups = &mut self.groups;
         let reply = match command {
@@ -415,6 +432,7 @@ impl Shard for GroupShard {
             }
         };
         effects.replies.extend(reply.map(|reply| (token, reply)));
+        self.totals.count(cause, &effects.records);
         effects
     }
 
@@ -422,6 +440,7 @@ impl Shard for GroupShard {
         let mut effects = Effects::default();
         if let Some(timer) = self.world.timers.pop_due(now.mono) {
             self.on_timer(now, entropy, &timer, &mut effects);
+            self.totals.count(Cause::from(&timer), &effects.records);
         }
         effects
     }

@@ -91,7 +91,7 @@ struct Model {
 }
 
 fn shard(image: &Arc<MetadataImage>) -> GroupShard {
-    GroupShard::new(Box::new(|_| settings()), Arc::new(Prefixes), image)
+    GroupShard::new(Box::new(|_| settings()), Arc::new(Prefixes), Arc::default(), image)
 }
 
 /// A subscription of the consumers' protocol to every topic.
@@ -315,7 +315,8 @@ impl Model {
                 let held = self
                     .shard
                     .offsets()
-                    .iter()
+                    .page(None, usize::MAX)
+                    .into_iter()
                     .filter(|held| *held.group_id == *GROUPS[group]);
                 assert_eq!(shown, held.count());
             }
@@ -368,7 +369,7 @@ impl Model {
         let effects = self.shard.on_image(self.now, Arc::clone(&self.image));
         self.take(effects);
         let exists = |committed: &CommittedOffset| self.image.topics.by_name(&committed.topic).is_some();
-        assert!(self.shard.offsets().iter().all(|committed| exists(&committed)));
+        assert!(self.shard.offsets().page(None, usize::MAX).iter().all(exists));
     }
 
     fn pass_ms(&mut self, ms: i64) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ConsumerGroup;
 use super::member::{Member, Owned};
 use crate::groups::assignors::Partitions;
-use crate::groups::commands::{DescribedConsumer, DescribedConsumerGroup, ListedGroup};
+use crate::groups::commands::{DescribedConsumer, DescribedConsumerGroup, GroupFacts, ListedGroup};
 use crate::groups::settings::GroupSettings;
 use crate::ids::{PartitionId, TopicId};
 use crate::metadata::image::MetadataImage;
@@ -33,6 +33,16 @@ impl ConsumerGroup {
             protocol_type: "consumer".into(),
             state: self.state(),
             group_type: "consumer",
+        }
+    }
+
+    /// The group in short.
+    pub fn facts(&self) -> GroupFacts {
+        GroupFacts {
+            group_id: Arc::clone(&self.group_id),
+            is_consumer: true,
+            state: self.state(),
+            members: self.len(),
         }
     }
 
