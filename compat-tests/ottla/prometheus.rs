@@ -49,6 +49,7 @@ fn panels() -> Vec<(String, String)> {
                     ("[10m]", "[4s]"),
                     ("$instance", ".*"),
                     ("$topic", ".*"),
+                    ("$group", ".*"),
                 ]
                 .iter()
                 .fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
@@ -133,7 +134,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Some of everything that dashboards show: records in and out, syncs, errors, refused connections.
+/// Some of everything that dashboards show: records in and out, a group, syncs, errors, refused connections.
 fn load(node: &Node, connection: &mut Connection, unknown: &mut Connection) {
     assert_eq!(produce(connection, &Batch::of(now_ms(), &["x", "y"])), 0);
     let fetch = tools::run(
@@ -153,6 +154,19 @@ fn load(node: &Node, connection: &mut Connection, unknown: &mut Connection) {
         b"",
     );
     assert_eq!(fetch.code, 0, "{fetch:?}");
+    let mut group = std::process::Command::new("kcat");
+    group.args([
+        "-b",
+        &node.bootstrap(),
+        "-G",
+        "g",
+        "-e",
+        "-q",
+        "-X",
+        "auto.offset.reset=earliest",
+    ]);
+    let read = run(group.arg("t"), b"");
+    assert_eq!(read.code, 0, "{read:?}");
     let mut lie = Batch::of(now_ms(), &["a", "b"]);
     lie.records[0].offset_delta = Some(1);
     assert_ne!(produce(unknown, &lie), 0);
@@ -165,7 +179,11 @@ fn load(node: &Node, connection: &mut Connection, unknown: &mut Connection) {
 #[test]
 fn every_panel_and_alert_has_data() {
     let [http] = free_ports();
-    let node = start(&[&format!("ottla.http.listener=127.0.0.1:{http}"), "ottla.fsync=ack"]);
+    let node = start(&[
+        &format!("ottla.http.listener=127.0.0.1:{http}"),
+        "ottla.fsync=ack",
+        "group.initial.rebalance.delay.ms=0",
+    ]);
     let (mut connection, mut unknown) = (connect(&node), connect(&node));
     make_topic(&mut connection);
     let prometheus = Prometheus::start(http);
