@@ -1,6 +1,7 @@
 //! What only Ottla promises; each test says why Kafka does not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Tests fail loudly.
 
+mod compaction;
 mod damage;
 mod directories;
 mod faults;
