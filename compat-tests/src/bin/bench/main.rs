@@ -24,7 +24,7 @@ use report::Report;
 use session::Session;
 use workload::Workload;
 
-/// No workload takes longer; on a quiet machine with two cores all of them together take less than half an hour.
+/// No workload takes longer; on a quiet machine with two cores all of them together take less than 40 minutes.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 fn main() {
@@ -81,7 +81,7 @@ impl Arguments {
     }
 }
 
-/// The workloads with these names, else those whose names begin so; all without names.
+/// The workloads with these names, else those whose names begin so and those of a family; all without names.
 fn chosen(names: &[String]) -> Vec<&'static Workload> {
     let all = workloads::ALL.iter();
     if names.is_empty() {
@@ -90,7 +90,9 @@ fn chosen(names: &[String]) -> Vec<&'static Workload> {
     let mut chosen = Vec::new();
     for name in names {
         let exact = all.clone().filter(|workload| workload.name == name);
-        let alike = all.clone().filter(|workload| workload.name.starts_with(name.as_str()));
+        let alike = all
+            .clone()
+            .filter(|workload| workload.name.starts_with(name.as_str()) || workload.family == name);
         match exact.count() {
             0 => chosen.extend(alike),
             _ => chosen.extend(alike.filter(|workload| workload.name == name)),

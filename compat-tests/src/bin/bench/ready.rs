@@ -21,7 +21,7 @@ const LIST_OFFSETS_VERSION: i16 = 7;
 const PRODUCE_VERSION: i16 = 12;
 
 /// Tries again until there is a result.
-fn poll<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub fn poll<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(result) = attempt() {

@@ -7,6 +7,8 @@ use crate::session::Session;
 pub struct Workload {
     /// By which it is asked for on the command line.
     pub name: &'static str,
+    /// By which it is asked for together with others, unless its name begins so.
+    pub family: &'static str,
     /// What is done.
     pub title: &'static str,
     /// Who does it, and how, in a sentence or two.

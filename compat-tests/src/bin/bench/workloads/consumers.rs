@@ -7,6 +7,7 @@ use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::requests::{Topic, at, fetch};
 use ottla_compat_tests::usage::Work;
 
+use crate::clients::STACK_BYTES;
 use crate::session::Session;
 
 const CONSUMERS: usize = 1000;
@@ -18,9 +19,6 @@ const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 
 /// What a broker still does after its first answer is no idling.
 const SETTLED: Duration = Duration::from_secs(3);
-
-/// A consumer does nothing but call.
-const STACK_BYTES: usize = 128 * 1024;
 
 /// Both brokers with consumers.
 pub fn run(session: &mut Session) {

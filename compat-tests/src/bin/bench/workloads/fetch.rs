@@ -2,9 +2,9 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::clients::batches;
-use crate::clients::producer::{Limit, Producer, keep};
+use crate::clients::pipeline::{Limit, keep};
 use crate::clients::reader::{Contents, Reader};
+use crate::clients::{batches, producer};
 use crate::floor;
 use crate::session::{Session, counter};
 
@@ -36,7 +36,7 @@ pub fn run(session: &mut Session) {
                 requests: contents.batches as u32,
             };
             keep(
-                &mut Producer::open_all(node, topic, PARTITIONS, PARTITIONS as usize, &batch),
+                &mut producer::open_all(node, topic, PARTITIONS, PARTITIONS as usize, &batch),
                 5,
                 limit,
             );

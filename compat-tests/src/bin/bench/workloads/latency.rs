@@ -7,8 +7,7 @@ use ottla_compat_tests::node::Node;
 use ottla_compat_tests::raw::Connection;
 use ottla_compat_tests::requests::{Topic, at, fetch, list_offsets};
 
-use crate::clients::batches;
-use crate::clients::producer::Producer;
+use crate::clients::{batches, producer};
 use crate::session::Session;
 
 const EVERY: Duration = Duration::from_millis(1);
@@ -66,9 +65,9 @@ struct Sampled {
 
 /// Records at their rate, while another topic is loaded or not.
 fn sample(node: &Node, topic: &Topic, other: Option<&Topic>) -> Sampled {
-    let mut producer = Producer::open(node, topic, 0, &batches::plain(1, 100));
+    let mut producer = producer::open(node, topic, 0, &[batches::plain(1, 100)]);
     let mut consumer = Consumer::at_end(node, topic);
-    let load = other.map(|other| Producer::open(node, other, 0, &batches::plain(LOAD_RECORDS, 1024)));
+    let load = other.map(|other| producer::open(node, other, 0, &[batches::plain(LOAD_RECORDS, 1024)]));
     let begin = Instant::now() + LEAD;
     thread::scope(|scope| {
         let load = load.map(|mut load| {

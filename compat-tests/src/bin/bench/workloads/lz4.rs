@@ -1,8 +1,8 @@
 //! Compressed batches, which a broker has to look into.
 use std::time::Duration;
 
-use crate::clients::batches;
-use crate::clients::producer::{Limit, Producer, keep};
+use crate::clients::pipeline::{Limit, keep};
+use crate::clients::{batches, producer};
 use crate::session::Session;
 
 const PARTITIONS: i32 = 6;
@@ -24,7 +24,7 @@ pub fn run(session: &mut Session) {
     };
     session.note(format!("The batches are compressed {ratio:.1} to 1."));
     session.side_by_side(PARTITIONS, |session, side, node, topic, counts| {
-        let mut producers = Producer::open_all(node, topic, PARTITIONS, PARTITIONS as usize, &batch);
+        let mut producers = producer::open_all(node, topic, PARTITIONS, PARTITIONS as usize, &batch);
         let work = session.measure(side, node, counts, || keep(&mut producers, IN_FLIGHT, limit) * payload);
         if counts {
             session.add(side, 0, work.cpu_each() * 1e9);

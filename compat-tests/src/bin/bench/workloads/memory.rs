@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ottla_compat_tests::usage::memory;
 
-use crate::clients::batches;
-use crate::clients::producer::{Limit, Producer, keep};
+use crate::clients::pipeline::{Limit, keep};
+use crate::clients::{batches, producer};
 use crate::session::Session;
 
 const PARTITIONS: i32 = 6;
@@ -24,7 +24,7 @@ pub fn run(session: &mut Session) {
         thread::sleep(Duration::from_secs(3));
         session.add(side, 0, memory(node.pid()).now_mb);
         let topic = session.create_topic(side, &node, "bench", PARTITIONS);
-        let mut producers = Producer::open_all(&node, &topic, PARTITIONS, PARTITIONS as usize, &batch);
+        let mut producers = producer::open_all(&node, &topic, PARTITIONS, PARTITIONS as usize, &batch);
         session.measure(side, &node, true, || keep(&mut producers, 5, limit));
         session.add(side, 1, memory(node.pid()).now_mb);
     });

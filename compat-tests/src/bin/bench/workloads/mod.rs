@@ -1,7 +1,9 @@
 //! All workloads with their goals.
+mod compact;
 mod consumers;
 mod fetch;
 mod fsync;
+mod groups;
 mod latency;
 mod lz4;
 mod memory;
@@ -16,6 +18,7 @@ use crate::workload::{DEFAULTS, Figure, Rival, Settings, Workload};
 /// A workload of Ottla and Apache Kafka with their defaults; others say what differs.
 const USUAL: Workload = Workload {
     name: "",
+    family: "",
     title: "",
     method: "",
     settings: DEFAULTS,
@@ -223,7 +226,100 @@ pub const ALL: &[Workload] = &[
         run: single::metrics,
         ..USUAL
     },
+    Workload {
+        name: "groups-commit",
+        title: "OffsetCommit, 50 groups",
+        method: "Each request, encoded once, commits an offset of a partition for one of 50 groups without members, from 5 \
+                 connections for 10 groups each or from one a group; 64 in flight on each, or 5. Of the answers, \
+                 correlation id and error code are looked at.",
+        figures: &[
+            Figure::higher("requests/s, 5 connections").goal(3.0),
+            Figure::lower("broker CPU µs/request, 5 connections"),
+            Figure::higher("requests/s, 50 connections").goal(3.0),
+            Figure::lower("broker CPU µs/request, 50 connections"),
+            Figure::higher("requests/s, 50 connections, 5 in flight"),
+            Figure::lower("broker CPU µs/request, 50 connections, 5 in flight"),
+        ],
+        run: groups::commit::run,
+        ..USUAL
+    },
+    Workload {
+        name: "groups-heartbeat",
+        title: "Heartbeats of 1,000 members",
+        method: "One classic group; each member has a connection of its own and heartbeats every 200 ms, which is more \
+                 often than stock consumers do, so that little but heartbeats is measured.",
+        figures: &[
+            Figure::lower("broker CPU µs/heartbeat").goal(0.25),
+            Figure::higher("heartbeats/s"),
+        ],
+        run: groups::heartbeat::run,
+        ..USUAL
+    },
+    Workload {
+        name: "groups-join",
+        title: "100 members join a new group at once",
+        method: "Members with a connection each, that do what Java's consumer does: in a classic group until the last \
+                 SyncGroup is answered (most of it is group.initial.rebalance.delay.ms of 3 s, twice, because more members \
+                 came meanwhile); in a consumer group of 100 partitions until each member has one and its heartbeat with it \
+                 is answered. Members heartbeat when the coordinator told them to, and at once when they have taken or given \
+                 up partitions.",
+        figures: &[
+            Figure::lower("ms, classic protocol").goal(1.0),
+            Figure::lower("ms, consumer protocol").goal(0.5),
+        ],
+        run: groups::join::run,
+        ..USUAL
+    },
+    Workload {
+        name: "groups-load",
+        title: "Load of 1,000,000 offset records",
+        method: "1,000 groups commit 100 offsets each, 10 times, into one partition of __consumer_offsets, in segments so \
+                 large that nothing is compacted. After a clean stop, from the start of the process until an offset is \
+                 fetched, and the part of it after Metadata lists the broker.",
+        settings: LOAD,
+        figures: &[
+            Figure::lower("ms from the start").goal(1.0 / 3.0),
+            Figure::lower("ms after Metadata").goal(1.0 / 3.0),
+            Figure::lower("broker CPU-s"),
+        ],
+        run: groups::load::run,
+        ..USUAL
+    },
+    Workload {
+        name: "compact",
+        family: "groups",
+        title: "Compaction of 2 GB, 1 % distinct keys",
+        method: "20 million records with keys of 10 B and values of 90 B, in batches of 1,000 and segments of 64 MiB of one \
+                 partition; 200,000 distinct keys. From the moment that cleanup.policy becomes compact until \
+                 cleaner-offset-checkpoint names the partition. Before it, a tenth as much is compacted, which does not count.",
+        settings: COMPACT,
+        disk_gb: 4,
+        figures: &[Figure::lower("s").goal(0.5), Figure::lower("broker CPU-s").goal(0.5)],
+        run: compact::run,
+        ..USUAL
+    },
 ];
+
+const LOAD: Settings = {
+    const LINES: &[&str] = &[
+        "offsets.topic.num.partitions=1",
+        "offsets.topic.segment.bytes=1073741824",
+    ];
+    Settings {
+        ottla: LINES,
+        rival: LINES,
+        rival_topic: &[],
+    }
+};
+
+const COMPACT: Settings = {
+    const LINES: &[&str] = &["log.cleaner.backoff.ms=100"];
+    Settings {
+        ottla: LINES,
+        rival: LINES,
+        rival_topic: &[],
+    }
+};
 
 const LATENCY: &str = "One record of 100 B a request, acks=all, sent each millisecond whether answers come or not, \
                        over plain sockets; one long-polling consumer. Measured from when the record was due, so that \

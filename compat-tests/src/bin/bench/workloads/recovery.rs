@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use ottla_compat_tests::node::Node;
 use ottla_compat_tests::usage::{cpu, read_bytes};
 
-use crate::clients::batches;
-use crate::clients::producer::{Limit, Producer, keep};
+use crate::clients::pipeline::{Limit, keep};
+use crate::clients::{batches, producer};
 use crate::ready;
 use crate::session::Session;
 
@@ -43,7 +43,7 @@ fn fill(node: &Node) {
         time: Duration::from_secs(180),
         requests: (BYTES / batch.len()) as u32 / PARTITIONS as u32,
     };
-    let mut producers = Producer::open_all(node, &topic, PARTITIONS, PARTITIONS as usize, &batch);
+    let mut producers = producer::open_all(node, &topic, PARTITIONS, PARTITIONS as usize, &batch);
     let sent = keep(&mut producers, IN_FLIGHT, limit);
     assert_eq!(
         sent,

@@ -5,8 +5,8 @@ use ottla_compat_tests::node::Node;
 use ottla_compat_tests::requests::Topic;
 use ottla_compat_tests::usage::Work;
 
-use crate::clients::batches;
-use crate::clients::producer::{Limit, Producer, keep};
+use crate::clients::pipeline::{Limit, keep};
+use crate::clients::{batches, producer};
 use crate::session::Session;
 use crate::workload::Side;
 
@@ -45,7 +45,7 @@ pub fn metrics(session: &mut Session) {
 
 fn load(session: &mut Session, side: Side, node: &Node, topic: &Topic, counts: bool, time: Duration) -> Work {
     let batch = batches::plain(1, 100);
-    let mut producers = Producer::open_all(node, topic, CONNECTIONS, CONNECTIONS as usize, &batch);
+    let mut producers = producer::open_all(node, topic, CONNECTIONS, CONNECTIONS as usize, &batch);
     session.measure(side, node, counts, || {
         keep(&mut producers, IN_FLIGHT, Limit::time(time))
     })
