@@ -160,6 +160,15 @@ fn the_latest_record_of_each_key_stays_across_segments() {
     check_lookups(&fixture);
     assert_eq!(cleanable(&fixture).cleanable_bytes, 0);
 
+    // The index is that of the new segments.
+    for pair in fixture.log.segments().windows(2).filter(|pair| pair[0].size_bytes > 0) {
+        let last = fixture.log.index.last_entry(pair[0].base_offset).unwrap().unwrap();
+        assert_eq!(
+            (last.offset, u64::from(last.position)),
+            (pair[1].base_offset, pair[0].size_bytes)
+        );
+    }
+
     let files = names(&fixture.folder());
     assert!(
         files
@@ -279,8 +288,18 @@ fn a_cleaning_ends_when_it_is_told_to_and_goes_on_later() {
 fn what_changes_the_log_meanwhile_aborts_the_cleaning() {
     // Truncation, DeleteRecords up to a segment that is being cleaned, deletion of the log.
     type Change = fn(&mut LogState, &Log, &Store);
-    let changes: [(&str, Change); 3] = [
+    let changes: [(&str, Change); 4] = [
         ("truncate", |state, log, _| log.truncate(Offset(31), state).unwrap()),
+        ("truncate and go on", |state, log, _| {
+            // What was the last segment to be cleaned is the active one for a while, and goes on with other records.
+            let segments = log.segments();
+            let last = segments[segments.len() - 2].base_offset;
+            log.truncate(last.plus(4), state).unwrap();
+            let mut builder = BatchBuilder::new(log.log_end_offset());
+            builder.append(Timestamp(7), Some(b"other"), Some(b"1"));
+            append_batch(log, state, &builder.build());
+            log.roll(state).unwrap();
+        }),
         ("delete records", |_, log, _| log.advance_log_start(Offset(60)).unwrap()),
         ("delete", |_, log, store| {
             let log = store_log(log, store);
