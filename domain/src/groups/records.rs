@@ -971,10 +971,10 @@ impl ConsumerGroupMemberMetadataValue {
             let mut field = BytesMut::new();
             match &self.classic_member_metadata {
                 Some(value) => {
-                    field.put_i8(1);
+                    field.put_unsigned_varint(1);
                     value.write(schema_version, &mut field)?;
                 }
-                None => field.put_i8(-1),
+                None => field.put_unsigned_varint(0),
             }
             tagged.push((0, field));
         }

@@ -535,6 +535,7 @@ impl<'a> Emitter<'a> {
                 self.pick(versions, &compact, &plain)
             }
             Type::Struct(name) if is_nullable(field) => {
+                self.check_tagged(field, from)?;
                 format!(
                     "if {from}.presence()? {{ Some({}::read({from}, schema_version)?) }} else {{ None }}",
                     self.rust_name(name)
@@ -552,6 +553,15 @@ impl<'a> Emitter<'a> {
                 }
             }
         })
+    }
+
+    /// Without a tag, a byte says whether a structure is there, with one a varint; no schema needs the former yet.
+    fn check_tagged(&self, field: &Field, buffer: &str) -> Result<()> {
+        if buffer == "field" {
+            Ok(())
+        } else {
+            Err(self.bad(field, "is a structure that may be null and has no tag"))
+        }
     }
 
     fn owned_string(&self, field: &Field) -> String {
@@ -625,10 +635,13 @@ impl<'a> Emitter<'a> {
                 };
                 format!("{length} for item in {items} {{ {element} }}")
             }
-            Type::Struct(_) if is_nullable(field) => format!(
-                "match &{name} {{ Some(value) => {{ {out}.put_i8(1); value.write(schema_version, {}){question}; }} None => {out}.put_i8(-1) }}",
-                mutable(out)
-            ),
+            Type::Struct(_) if is_nullable(field) => {
+                self.check_tagged(field, out)?;
+                format!(
+                    "match &{name} {{ Some(value) => {{ {out}.put_unsigned_varint(1); value.write(schema_version, {}){question}; }} None => {out}.put_unsigned_varint(0) }}",
+                    mutable(out)
+                )
+            }
             Type::Struct(_) => format!("{name}.write(schema_version, {}){question};", mutable(out)),
             ty => {
                 let put = primitive(ty).ok_or_else(|| self.bad(field, "has an unsupported type"))?;

@@ -126,6 +126,11 @@ const WRITTEN_BY_KAFKA: &[(&str, &str, Option<&str>)] = &[
     (
         "ConsumerGroupMemberMetadata",
         "000500016700036d2d31",
+        Some("000000027202630b2f3132372e302e302e31030274027504742e2a000493e008756e69666f726d01000100"),
+    ),
+    (
+        "ConsumerGroupMemberMetadata",
+        "000500016700036d2d31",
         Some("000002690002630b2f3132372e302e302e310100ffffffff00010011010000afc8020672616e67650300010000"),
     ),
     (
