@@ -10,14 +10,16 @@ mod admin;
 mod kcat;
 mod members;
 mod offsets;
+mod records;
 mod tools;
 
-pub const FAMILIES: [(&str, &[Case]); 5] = [
+pub const FAMILIES: [(&str, &[Case]); 6] = [
     ("groups-kcat", kcat::CASES),
     ("groups-tools", tools::CASES),
     ("groups-members", members::CASES),
     ("groups-offsets", offsets::CASES),
     ("groups-admin", admin::CASES),
+    ("groups-records", records::CASES),
 ];
 
 /// How the nodes start that these scenarios share: members that come and go hold up no one for long.
