@@ -526,7 +526,14 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
     /// Keeps the time of the shard until it fails or is closed.
     async fn keep_time(self: &Arc<Self>) {
         while self.phase.load(Ordering::SeqCst) == ACTIVE {
-            let Some((pause, changes)) = self.look() else {
+            let looked = if self.partition.is_slow() {
+                let actor = Arc::clone(self);
+                let looking = self.runtime.spawn_blocking(move || actor.look());
+                looking.await.ok().flatten()
+            } else {
+                self.look()
+            };
+            let Some((pause, changes)) = looked else {
                 tokio::time::sleep(BUSY_DELAY).await;
                 continue;
             };
