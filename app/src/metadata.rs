@@ -161,21 +161,23 @@ fn count_unclean_elections(records: &[MetadataRecord]) -> u64 {
 /// sender is gone.
 pub async fn reconcile<S: LogStore>(
     broker: Arc<Broker<S>>,
-    coordinators: impl Fn(&Arc<MetadataImage>),
+    coordinators: impl Fn(&Arc<MetadataImage>) + Send + Sync + 'static,
     mut known: Arc<MetadataImage>,
     mut images: watch::Receiver<Arc<MetadataImage>>,
 ) {
+    let coordinators = Arc::new(coordinators);
     loop {
         let newest = Arc::clone(&images.borrow_and_update());
         let task = {
             let (broker, known, newest) = (Arc::clone(&broker), Arc::clone(&known), Arc::clone(&newest));
-            move || broker.reconcile(&known, &newest)
+            let coordinators = Arc::clone(&coordinators);
+            move || {
+                broker.reconcile(&known, &newest);
+                coordinators(&newest);
+            }
         };
         match tokio::task::spawn_blocking(task).await {
-            Ok(()) => {
-                coordinators(&newest);
-                known = newest;
-            }
+            Ok(()) => known = newest,
             Err(error) => error!(%error, "taking over new metadata failed"),
         }
         if images.changed().await.is_err() {

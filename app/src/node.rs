@@ -602,7 +602,9 @@ impl Node {
             error!("the controller did not let this broker go in time; stopping all the same");
         }
         // Members that wait for a rebalance look for their coordinator elsewhere.
-        self.groups.close();
+        let groups = Arc::clone(&self.groups);
+        let closing = tokio::task::spawn_blocking(move || groups.close());
+        closing.await.map_err(|_| NodeError::Stopped("closing groups"))?;
         let mut stops = JoinSet::new();
         for serving in self.serving {
             stops.spawn(serving.stop(STOP_GRACE));

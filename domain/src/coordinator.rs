@@ -35,6 +35,8 @@ pub struct Effects<R, Y> {
     pub replies: Vec<(Token, Y)>,
     /// The records take effect together or not at all.
     pub is_atomic: bool,
+    /// The step has changed nothing but by its records: where they cannot be written, it may be as if it had not been.
+    pub is_retractable: bool,
 }
 
 impl<R, Y> Default for Effects<R, Y> {
@@ -43,6 +45,7 @@ impl<R, Y> Default for Effects<R, Y> {
             records: Vec::new(),
             replies: Vec::new(),
             is_atomic: true,
+            is_retractable: false,
         }
     }
 }

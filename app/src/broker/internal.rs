@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_domain::error::ErrorCode;
-use ottla_domain::ids::{LeaderEpoch, Offset, PartitionId};
+#[cfg(test)]
+use ottla_domain::ids::LeaderEpoch;
+use ottla_domain::ids::{Offset, PartitionId};
 use ottla_domain::log::validation::Validated;
 use ottla_domain::ports::inbound::Acks;
 use ottla_domain::ports::outbound::{LogStore, PartitionLog};
@@ -17,12 +19,12 @@ use super::produce::AppendOptions;
 use super::waiters::Watch;
 use super::{Broker, Tools};
 
-/// A partition that this broker leads, and the epoch in which it does: what is appended under another one is refused.
+/// A partition that this broker leads, and the term in which it does: what is appended in another one is refused. A term
+/// ends when this broker leads no longer, and goes on through epochs in which it still does.
 pub struct LedPartition<L: PartitionLog> {
     partition: Arc<Partition<L>>,
     tools: Arc<Tools>,
-    /// Since when this broker leads.
-    pub epoch: LeaderEpoch,
+    term: u64,
 }
 
 impl<L: PartitionLog> fmt::Display for LedPartition<L> {
@@ -36,7 +38,7 @@ impl<S: LogStore> Broker<S> {
     pub fn led_partitions(&self, topic: &str) -> Vec<LedPartition<S::Log>> {
         let table = self.partitions.load();
         let led = |partition: &Arc<Partition<S::Log>>| LedPartition {
-            epoch: partition.leader_epoch(),
+            term: partition.term(),
             partition: Arc::clone(partition),
             tools: Arc::clone(&self.tools),
         };
@@ -54,9 +56,9 @@ impl<L: PartitionLog> LedPartition<L> {
         self.partition.id
     }
 
-    /// The same replica in the same epoch.
+    /// The same replica in the same term.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.partition, &other.partition) && self.epoch == other.epoch
+        Arc::ptr_eq(&self.partition, &other.partition) && self.term == other.term
     }
 
     /// What the machine offers.
@@ -94,20 +96,30 @@ impl<L: PartitionLog> LedPartition<L> {
         self.partition.batch_max_bytes()
     }
 
+    fn options(&self) -> AppendOptions {
+        AppendOptions {
+            acks: Acks::All,
+            zstd_allowed: true,
+            internal_topics_allowed: true,
+            term: Some(self.term),
+        }
+    }
+
+    /// Whether something can be appended now, as far as that is known before.
+    pub fn check_append(&self) -> Result<(), ErrorCode> {
+        self.partition
+            .check_append(&self.partition.config(), self.options())
+            .map(|_| ())
+    }
+
     /// Appends a batch with acks=all, and returns where the log ends then. It is committed once the high watermark is
     /// there. Offsets of the builder count for nothing.
     pub fn append(&self, batch: BatchBuilder) -> Result<Offset, ErrorCode> {
         let (header, body) = batch.into_parts();
-        let options = AppendOptions {
-            acks: Acks::All,
-            zstd_allowed: true,
-            internal_topics_allowed: true,
-            leader_epoch: Some(self.epoch),
-        };
         let end_delta = i64::from(header.record_count);
         let appended = self
             .partition
-            .append(&Validated::of_coordinator(header, body), options, &self.tools);
+            .append(&Validated::of_coordinator(header, body), self.options(), &self.tools);
         match appended {
             Ok(appended) => {
                 if self.partition.claim_sync() {
@@ -151,17 +163,17 @@ impl<L: PartitionLog> LedPartition<L> {
     /// A partition that nobody else has.
     pub fn alone(opened: ottla_domain::ports::outbound::OpenedLog<L>, tools: Tools) -> Self {
         let partition = Partition::new(opened, Arc::default(), tools.durability);
-        partition.lead_alone(LeaderEpoch(0));
+        partition.lead_alone(LeaderEpoch(0), true);
         LedPartition {
-            epoch: LeaderEpoch(0),
+            term: partition.term(),
             partition: Arc::new(partition),
             tools: Arc::new(tools),
         }
     }
 
-    /// The same log, led from now on in another epoch.
-    pub fn lead_again(&self, epoch: LeaderEpoch) {
-        self.partition.lead_alone(epoch);
+    /// Another epoch begins, led by this broker or not.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch, is_leader: bool) {
+        self.partition.lead_alone(epoch, is_leader);
     }
 
     /// Syncs what was appended.

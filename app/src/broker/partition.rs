@@ -68,6 +68,8 @@ pub(super) struct Partition<L: PartitionLog> {
     durability: Durability,
     config: ArcSwap<LogConfig>,
     leadership: ArcSwap<Leadership>,
+    /// Counts how often this broker has begun to lead: a term goes on through epochs of the same leader.
+    terms: AtomicU64,
     /// Changed by appends, one at a time.
     state: Mutex<LogState>,
     /// What `state` says, for readers. Written under its lock.
@@ -123,6 +125,7 @@ impl<L: PartitionLog> Partition<L> {
             durability,
             config: ArcSwap::new(config),
             leadership: ArcSwap::from_pointee(nobody),
+            terms: AtomicU64::new(0),
             high_watermark: AtomicI64::new(0),
             last_stable: AtomicI64::new(0),
             state: Mutex::new(opened.state),
@@ -146,10 +149,6 @@ impl<L: PartitionLog> Partition<L> {
     }
 
     /// The settings in effect.
-    pub(super) fn config(&self) -> Arc<LogConfig> {
-        self.config.load_full()
-    }
-
     /// What to call it: `topic-0`.
     pub(super) fn name(&self) -> impl fmt::Display + '_ {
         Name {
@@ -169,6 +168,10 @@ impl<L: PartitionLog> Partition<L> {
 
     pub(super) fn is_resident(&self, offset: Offset) -> bool {
         self.log.is_resident(offset)
+    }
+
+    pub(super) fn config(&self) -> Arc<LogConfig> {
+        self.config.load_full()
     }
 
     pub(super) fn batch_max_bytes(&self) -> usize {
@@ -205,6 +208,9 @@ impl<L: PartitionLog> Partition<L> {
             }
         }
         let is_leader = leadership.is_leader;
+        if is_leader && !self.is_leader() {
+            self.terms.fetch_add(1, Ordering::SeqCst);
+        }
         self.leadership.store(Arc::new(leadership));
         if is_leader {
             self.advance_high_watermark(&mut state);
@@ -222,6 +228,10 @@ impl<L: PartitionLog> Partition<L> {
     pub(super) fn isr_to_min(&self) -> std::cmp::Ordering {
         let leadership = self.leadership.load();
         leadership.isr_count.cmp(&leadership.min_isr(&self.config.load()))
+    }
+
+    pub(super) fn term(&self) -> u64 {
+        self.terms.load(Ordering::SeqCst)
     }
 
     pub(super) fn leader_epoch(&self) -> LeaderEpoch {
@@ -364,10 +374,10 @@ impl<L: PartitionLog> Partition<L> {
     }
 
     /// What an append needs, whatever its records are.
-    fn check_append(&self, config: &LogConfig, options: AppendOptions) -> Result<LeaderEpoch, ErrorCode> {
+    pub(super) fn check_append(&self, config: &LogConfig, options: AppendOptions) -> Result<LeaderEpoch, ErrorCode> {
         self.check_leader(LeaderEpoch::UNKNOWN)?;
         let leadership = self.leadership.load();
-        if options.leader_epoch.is_some_and(|epoch| epoch != leadership.epoch) {
+        if options.term.is_some_and(|term| term != self.term()) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
         if options.acks == Acks::All && leadership.isr_count < leadership.min_isr(config) {
@@ -653,11 +663,11 @@ impl<L: PartitionLog> Partition<L> {
 #[cfg(test)]
 impl<L: PartitionLog> Partition<L> {
     /// Led by a broker that has the only replica.
-    pub(super) fn lead_alone(&self, epoch: LeaderEpoch) {
+    pub(super) fn lead_alone(&self, epoch: LeaderEpoch, is_leader: bool) {
         let leadership = Leadership {
             leader: BrokerId(1),
             epoch,
-            is_leader: true,
+            is_leader,
             isr_count: 1,
             others: Arc::default(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_domain::error::{ApiError, ErrorCode};
-use ottla_domain::ids::{LeaderEpoch, Offset, PartitionId, Timestamp};
+use ottla_domain::ids::{Offset, PartitionId, Timestamp};
 use ottla_domain::log::validation::Validated;
 use ottla_domain::partitioning::names::is_internal;
 use ottla_domain::ports::inbound::{
@@ -38,7 +38,7 @@ impl<S: LogStore> ProduceApi for Services<S> {
             acks,
             zstd_allowed: request.zstd_allowed,
             internal_topics_allowed: request.internal_topics_allowed,
-            leader_epoch: None,
+            term: None,
         };
         let mut reply: ProduceReply = Vec::with_capacity(request.topics.len());
         let mut pending: Vec<Pending<S>> = Vec::new();
@@ -77,8 +77,8 @@ pub(super) struct AppendOptions {
     pub(super) acks: Acks,
     pub(super) zstd_allowed: bool,
     pub(super) internal_topics_allowed: bool,
-    /// The only epoch to append in: a coordinator's state belongs to one.
-    pub(super) leader_epoch: Option<LeaderEpoch>,
+    /// The only term of this leader to append in: a coordinator's state belongs to one.
+    pub(super) term: Option<u64>,
 }
 
 impl<S: LogStore> Broker<S> {

@@ -56,6 +56,13 @@ pub(super) fn load<L: PartitionLog, M: Shard>(
             }
             next = header.next_offset();
             loaded.bytes += header.size_bytes();
+            if header.attributes.is_transactional() {
+                return Err(format!(
+                    "at offset {} is a transaction, whose offsets are not known to be committed: transactions are not \
+                     available yet",
+                    header.base_offset
+                ));
+            }
             if !header.attributes.is_control() {
                 batch
                     .check_crc()

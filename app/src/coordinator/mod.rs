@@ -2,6 +2,7 @@
 
 mod actor;
 mod loading;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::PartitionId;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::ports::outbound::LogStore;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::info;
 
@@ -53,6 +55,8 @@ pub struct Coordinator<S: LogStore, M: Shard> {
     /// Where timers and loading run.
     runtime: Handle,
     actors: ArcSwap<Actors<S, M>>,
+    /// Held while `actors` is replaced; true once there are to be none any more.
+    is_closed: Mutex<bool>,
 }
 
 impl<S: LogStore, M: Shard> Coordinator<S, M> {
@@ -67,18 +71,23 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
             make: Arc::new(make),
             runtime,
             actors: ArcSwap::default(),
+            is_closed: Mutex::new(false),
         }
     }
 
     /// Takes over which partitions this broker leads, and shows newer metadata to the shards. Called by one caller at a
-    /// time, after the broker's replicas were brought in line with `image`.
+    /// time, after the broker's replicas were brought in line with `image`. May block.
     pub fn reconcile(&self, broker: &Broker<S>, image: &Arc<MetadataImage>) {
+        let is_closed = self.is_closed.lock();
+        if *is_closed {
+            return;
+        }
         let mut known = BTreeMap::clone(&self.actors.load());
         let mut actors = BTreeMap::new();
         for partition in broker.led_partitions(self.settings.topic) {
             let actor = match known.remove(&partition.id()) {
                 Some(actor) if actor.serves(&partition) => {
-                    actor.show(Arc::clone(image));
+                    actor.show(image);
                     actor
                 }
                 old => {
@@ -126,8 +135,9 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
         self.actors.load().keys().copied().collect()
     }
 
-    /// Lets go of all shards: what waits is told to look for another coordinator.
+    /// Lets go of all shards, for good: what waits is told to look for another coordinator. May block.
     pub fn close(&self) {
+        *self.is_closed.lock() = true;
         for actor in self.actors.swap(Arc::default()).values() {
             actor.close();
         }

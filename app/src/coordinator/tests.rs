@@ -68,7 +68,7 @@ impl Shard for Counters {
         Effects {
             records: vec![command],
             replies,
-            is_atomic: true,
+            ..Effects::default()
         }
     }
 
@@ -77,7 +77,7 @@ impl Shard for Counters {
         Effects {
             records: vec![LATER.to_owned()],
             replies: self.waiting.drain(..).map(|token| (token, 99)).collect(),
-            is_atomic: true,
+            ..Effects::default()
         }
     }
 
@@ -229,10 +229,16 @@ async fn nobody_hears_of_what_is_not_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn another_epoch_is_another_shard() {
+async fn another_term_is_another_shard() {
     let actor = actor(Durability::None);
     assert_eq!(ask(&actor, "a").await, Ok(1));
-    actor.partition.lead_again(LeaderEpoch(1));
+    // Led on, in another epoch.
+    actor.partition.begin_epoch(LeaderEpoch(1), true);
+    assert_eq!(ask(&actor, "a").await, Ok(2));
+    actor.partition.begin_epoch(LeaderEpoch(2), false);
+    assert_eq!(ask(&actor, "a").await, Err(ErrorCode::NotCoordinator));
+    // Others may have written in between.
+    actor.partition.begin_epoch(LeaderEpoch(3), true);
     assert_eq!(ask(&actor, "a").await, Err(ErrorCode::NotCoordinator));
     actor.close();
     assert_eq!(ask(&actor, "?a").await, Err(ErrorCode::NotCoordinator));
@@ -253,7 +259,7 @@ async fn records_that_do_not_fit_harm_nobody_else() {
     assert_eq!(ask(&actor, "a").await, Ok(1));
     let large = "x".repeat(2 << 20);
     assert_eq!(ask(&actor, &large).await, Err(ErrorCode::UnknownServerError));
-    // The shard is loaded again.
+    // The shard may have changed in ways that no record tells of, and is loaded again.
     loop {
         match ask(&actor, "?a").await {
             Err(ErrorCode::NotCoordinator) => tokio::task::yield_now().await,

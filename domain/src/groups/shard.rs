@@ -13,7 +13,7 @@ use super::commands::{
     OffsetCommit, OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
 };
 use super::consumer::{ConsumerGroup, check_heartbeat};
-use super::context::{Context, Patterns, Timer, fit_in_a_batch};
+use super::context::{Context, Patterns, Timer};
 use super::group::Group;
 use super::offsets::Offsets;
 use super::records::{Decoded, GroupRecord};
@@ -131,7 +131,10 @@ impl GroupShard {
         }
         let group_id = Arc::clone(&request.group_id);
         match groups.get_mut(&group_id) {
-            Some(Group::Classic(group)) if group.size_bytes() + size_bytes(&request) > MEMBERS_MAX_BYTES => {
+            Some(Group::Classic(group))
+                if group.members().get(&request.member_id).is_none()
+                    && group.size_bytes() + size_bytes(&request) > MEMBERS_MAX_BYTES =>
+            {
                 let refused = Joined::refused(ErrorCode::GroupMaxSizeReached, Arc::default());
                 ctx.reply(token, Reply::JoinGroup(refused));
             }
@@ -211,10 +214,6 @@ impl GroupShard {
         }
         let metadata_max_bytes = ctx.settings.offset_metadata_max_bytes;
         let (records, outcomes) = Offsets::commit(request, metadata_max_bytes, ctx.now.timestamp);
-        if !fit_in_a_batch(&records, ctx.settings.record_max_bytes) {
-            // As of any record that the log would not take.
-            return Err(ErrorCode::UnknownServerError);
-        }
         ctx.effects.records.extend(records);
         Ok(outcomes)
     }
@@ -393,6 +392,12 @@ impl Shard for GroupShard {
         let cause = Cause::from(&command);
         let mut ctx = self.world.context(now, entropy, &mut effects);
         let groups = &mut self.groups;
+        let is_retractable = match &command {
+            Command::OffsetCommit(_) | Command::OffsetDelete(_) => true,
+            // Consumer groups change by their records, and by timers that look again.
+            Command::LeaveGroup(request) => matches!(groups.get(&request.group_id), Some(Group::Consumer(_))),
+            _ => false,
+        };
         let reply = match command {
             Command::JoinGroup(request) => {
                 let group_id = Arc::clone(&request.group_id);
@@ -431,6 +436,7 @@ impl Shard for GroupShard {
                 Some(Reply::DescribeConsumerGroup(self.describe_consumer(&request.group_id)))
             }
         };
+        effects.is_retractable = is_retractable;
         effects.replies.extend(reply.map(|reply| (token, reply)));
         self.totals.count(cause, &effects.records);
         effects

@@ -98,7 +98,11 @@ async fn fetch<N: Node>(
         topics,
         require_stable,
     };
-    let topics = call.node.group(command).await.flatten()?;
+    let topics = call.node.group(command).await.flatten().map_err(|code| match code {
+        // Consumers before 3.9 do not know how to go on after it (`GroupCoordinatorService.handleOffsetFetchException`).
+        ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
+        code => code,
+    })?;
     let named = topics.into_iter().filter_map(|(name, id, offsets)| {
         let id = if by_id && asks_for_all {
             present_id(image, &name, id)?

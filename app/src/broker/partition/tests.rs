@@ -38,7 +38,7 @@ fn append(partition: &Partition<MemoryLog>, records: Bytes, acks: Acks) -> Resul
         acks,
         zstd_allowed: true,
         internal_topics_allowed: false,
-        leader_epoch: None,
+        term: None,
     };
     let tools = tools(partition.durability);
     let validated = partition.validate(&records, options, &tools, &*tools.compression);
