@@ -7,6 +7,7 @@ use libtest_mimic::{Arguments, Trial};
 use ottla_compat_tests::scenario::{self, Case, SharedNodes};
 
 mod clients;
+mod connect;
 mod dump_log;
 mod groups;
 mod kcat;
@@ -14,6 +15,7 @@ mod librdkafka;
 mod lifecycle;
 mod limits;
 mod log;
+mod streams;
 mod tools;
 mod topics;
 mod wire;
@@ -29,6 +31,8 @@ fn main() {
         ("dump-log", dump_log::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("streams", streams::CASES),
+        ("connect", connect::CASES),
     ];
     families.extend(wire::FAMILIES);
     families.extend(log::FAMILIES);

@@ -238,8 +238,13 @@ impl<'a> Session<'a> {
 }
 
 /// Tries again until there is a result, for as long as a broker may take to learn something.
-pub fn wait_for<T>(mut attempt: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub fn wait_for<T>(attempt: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+    wait_within(Duration::from_secs(30), attempt, what)
+}
+
+/// Tries again until there is a result, for so long.
+pub fn wait_within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(result) = attempt() {
             return result;

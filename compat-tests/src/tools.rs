@@ -158,7 +158,8 @@ fn lib() -> PathBuf {
     Path::new(&home).join("lib")
 }
 
-fn source(path: &str) -> PathBuf {
+/// A file of these tests, by its path in their folder.
+pub fn source(path: &str) -> PathBuf {
     // Set by cargo and by ./dev for running tests; programs started by hand use the folder they were built from.
     let dir = std::env::var_os("CARGO_MANIFEST_DIR").map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     dir.join(path)
