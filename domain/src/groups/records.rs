@@ -930,7 +930,7 @@ impl ConsumerGroupMemberMetadataValue {
         let unknown_tagged_fields = from.tagged_fields(|tag, field| {
             match tag {
                 0 => {
-                    classic_member_metadata = if field.presence()? {
+                    classic_member_metadata = if field.tagged_presence()? {
                         Some(ClassicMemberMetadata::read(field, schema_version)?)
                     } else {
                         None

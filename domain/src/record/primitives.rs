@@ -28,9 +28,9 @@ pub enum DecodeError {
     /// Null where the type has no null.
     #[error("null where a value is required")]
     UnexpectedNull,
-    /// A number other than 1 and 0 before a tagged structure that may be null.
-    #[error("{0} where 1 says that a structure follows and 0 that it is null")]
-    BadPresence(u32),
+    /// A number that says neither that a structure follows, as 1 does, nor that it is null.
+    #[error("{0} where 1 says that a structure follows")]
+    BadPresence(i64),
     /// A string that is not UTF-8.
     #[error("string is not UTF-8")]
     NotUtf8,
@@ -354,12 +354,23 @@ impl<'a> Reader<'a> {
         Ok(elements)
     }
 
-    /// Whether a tagged structure that may be null is there. Kafka writes an unsigned varint here: 1, or 0 for null.
+    /// Whether a structure that may be null follows: 1, or -1 for null. Kafka takes any negative byte for null and others any
+    /// but 1, so only the two that everyone writes are let through.
     pub fn presence(&mut self) -> Result<bool> {
+        match self.i8()? {
+            1 => Ok(true),
+            -1 => Ok(false),
+            other => Err(DecodeError::BadPresence(other.into())),
+        }
+    }
+
+    /// Whether a structure that may be null is there, where it has a tag: Kafka writes an unsigned varint then, 1, or 0 for
+    /// null.
+    pub fn tagged_presence(&mut self) -> Result<bool> {
         match self.unsigned_varint()? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(DecodeError::BadPresence(other)),
+            other => Err(DecodeError::BadPresence(other.into())),
         }
     }
 

@@ -537,7 +537,7 @@ impl<'a> Emitter<'a> {
             Type::Struct(name) if is_nullable(field) => {
                 self.check_tagged(field, from)?;
                 format!(
-                    "if {from}.presence()? {{ Some({}::read({from}, schema_version)?) }} else {{ None }}",
+                    "if {from}.tagged_presence()? {{ Some({}::read({from}, schema_version)?) }} else {{ None }}",
                     self.rust_name(name)
                 )
             }
