@@ -218,6 +218,11 @@ impl Format {
                 }
                 continue;
             }
+            let is_same =
+                |record: &MetadataRecord| matches!(record, MetadataRecord::FeatureLevel(known) if known.name == *name);
+            if name != METADATA_VERSION {
+                records.retain(|record| !is_same(record));
+            }
             if name != METADATA_VERSION && *level > 0 {
                 records.push(MetadataRecord::FeatureLevel(FeatureLevelRecord {
                     name: name.clone(),

@@ -268,8 +268,8 @@ fn features(s: &mut Session) {
     s.shell(
         node,
         &[
-            "only ^Feature:.(kraft|metadata) kafka-features --bootstrap-server $B describe",
-            "only ^Feature:.(kraft|metadata) kafka-features --bootstrap-controller $C describe",
+            "only ^Feature:.(group|kraft|metadata) kafka-features --bootstrap-server $B describe",
+            "only ^Feature:.(group|kraft|metadata) kafka-features --bootstrap-controller $C describe",
             "kafka-features --bootstrap-server $B upgrade --feature metadata.version=999",
             "kafka-features --bootstrap-server $B downgrade --feature no.such.feature=1",
             "kafka-features --bootstrap-server $B upgrade --dry-run --feature metadata.version=30",

@@ -108,6 +108,11 @@ pub(crate) fn image() -> MetadataImage {
             feature_level: 30,
             ..Default::default()
         }),
+        MetadataRecord::FeatureLevel(FeatureLevelRecord {
+            name: "group.version".to_owned(),
+            feature_level: 1,
+            ..Default::default()
+        }),
         MetadataRecord::RegisterBroker(RegisterBrokerRecord {
             broker_id: 1,
             broker_epoch: 5,

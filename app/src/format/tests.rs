@@ -180,8 +180,17 @@ fn features_are_read_and_checked() {
     }
     let mut format = format(InitialVoters::Standalone);
     format.features.insert("eligible.leader.replicas.version".into(), 1);
+    format.features.insert("group.version".into(), 0);
     run(&format, &config).unwrap();
-    assert_eq!(bootstrap_records(&config).unwrap().len(), 2);
+    let begins_with = bootstrap_records(&config).unwrap();
+    let names = begins_with.iter().map(|record| match record {
+        MetadataRecord::FeatureLevel(level) => level.name.as_str(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        ["metadata.version", "eligible.leader.replicas.version"]
+    );
 }
 
 #[test]
@@ -202,7 +211,11 @@ fn what_kafka_formatted_begins_without_what_ottla_lacks() {
         ottla_raft::write_bootstrap(&directory, &records, SystemClock::default().now()).unwrap();
     };
     assert_eq!(bootstrap_records(&config).unwrap(), Activate::bootstrap_records());
-    write(&[("metadata.version", METADATA_VERSION_LATEST), ("no.such.version", 1)]);
+    write(&[
+        ("metadata.version", METADATA_VERSION_LATEST),
+        ("group.version", 1),
+        ("no.such.version", 1),
+    ]);
     assert_eq!(bootstrap_records(&config).unwrap(), Activate::bootstrap_records());
     write(&[("metadata.version", METADATA_VERSION_LATEST - 1)]);
     let error = bootstrap_records(&config).unwrap_err().to_string();

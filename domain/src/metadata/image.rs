@@ -14,6 +14,8 @@ use super::sorted::SortedMap;
 use super::topics::{TopicImage, Topics};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
 
+/// Groups of the consumer protocol are on from level 1 (KIP-848).
+pub const GROUP_VERSION: &str = "group.version";
 /// The feature whose level says which records and RPCs the cluster uses.
 pub const METADATA_VERSION: &str = "metadata.version";
 /// The feature of the Raft layer: its level lives in the log's control records, never in [`MetadataImage::features`].

@@ -1,6 +1,6 @@
 //! ConsumerGroupHeartbeat: a member of a consumer group joins, lives, changes or leaves (KIP-848).
 //!
-//! - UNSUPPORTED_VERSION where `group.coordinator.rebalance.protocols` leaves `consumer` out.
+//! - UNSUPPORTED_VERSION while `group.version` is 0 and where `group.coordinator.rebalance.protocols` leaves `consumer` out.
 //! - Version 1: patterns, and members that make their own ids (KIP-1082).
 
 use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};

@@ -1,7 +1,7 @@
 //! ConsumerGroupDescribe: consumer groups and their members (KIP-848).
 //!
-//! - UNSUPPORTED_VERSION where `group.coordinator.rebalance.protocols` leaves `consumer` out. A group that is named twice
-//!   is answered once.
+//! - UNSUPPORTED_VERSION while `group.version` is 0 and where `group.coordinator.rebalance.protocols` leaves `consumer` out.
+//!   A group that is named twice is answered once.
 //! - Version 1: whether a member speaks the classic or the consumer protocol (KIP-1099).
 
 use std::collections::BTreeSet;

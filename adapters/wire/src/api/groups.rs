@@ -8,6 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use ottla_domain::error::ErrorCode;
 use ottla_domain::groups::commands::GroupCommand;
 use ottla_domain::metadata::config::effective::NodeConfig;
+use ottla_domain::metadata::image::GROUP_VERSION;
 
 use super::{Call, Refusal};
 use crate::node::Node;
@@ -27,9 +28,12 @@ impl<N: Node> Call<'_, N> {
         }
     }
 
-    /// True when this broker offers the protocol of consumer groups.
+    /// True when the cluster has the protocol of consumer groups, and this broker offers it.
     pub(super) fn offers_consumer_protocol(&self) -> bool {
         let image = self.node.image();
+        if image.feature(GROUP_VERSION) < 1 {
+            return false;
+        }
         let config = NodeConfig::of(&image, self.node.node_id(), self.node.properties());
         let protocols = config.list("group.coordinator.rebalance.protocols");
         protocols.iter().any(|protocol| protocol == "consumer")

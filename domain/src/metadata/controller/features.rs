@@ -6,7 +6,9 @@ use std::fmt;
 use super::partition_change::ELR_VERSION;
 use super::{Command, Context, Outcome, Settings};
 use crate::error::{ApiError, ErrorCode};
-use crate::metadata::image::{ConfigResource, ConfigResourceType, KRAFT_VERSION, METADATA_VERSION, MetadataImage};
+use crate::metadata::image::{
+    ConfigResource, ConfigResourceType, GROUP_VERSION, KRAFT_VERSION, METADATA_VERSION, MetadataImage,
+};
 use crate::metadata::records::{
     AbortTransactionRecord, BeginTransactionRecord, ConfigRecord, EndTransactionRecord, FeatureLevelRecord,
     MetadataRecord, NoOpRecord,
@@ -36,12 +38,15 @@ impl fmt::Display for VersionRange {
 /// The level of `metadata.version` that Apache Kafka 4.3 calls 4.3-IV0: the newest, and the only one that Ottla's records
 /// are written for.
 pub const METADATA_VERSION_LATEST: i16 = 30;
+/// The newest level of `group.version`: consumer groups are on.
+pub const GROUP_VERSION_LATEST: i16 = 1;
 /// 3.3-IV3, the oldest level that Apache Kafka 4.3 knows.
 pub const METADATA_VERSION_OLDEST: i16 = 7;
 
 /// The feature levels that this version of Ottla can work with. A feature whose promise is not kept yet is absent.
-pub const SUPPORTED: [(&str, VersionRange); 3] = [
+pub const SUPPORTED: [(&str, VersionRange); 4] = [
     (ELR_VERSION, VersionRange(0, 1)),
+    (GROUP_VERSION, VersionRange(0, GROUP_VERSION_LATEST)),
     (KRAFT_VERSION, VersionRange(0, 1)),
     (
         METADATA_VERSION,
@@ -79,7 +84,10 @@ pub struct Activate {
 impl Activate {
     /// What a new cluster begins with when nobody chose otherwise, as `bootstrap.checkpoint` holds it.
     pub fn bootstrap_records() -> Vec<MetadataRecord> {
-        vec![level_record(METADATA_VERSION, METADATA_VERSION_LATEST)]
+        vec![
+            level_record(METADATA_VERSION, METADATA_VERSION_LATEST),
+            level_record(GROUP_VERSION, GROUP_VERSION_LATEST),
+        ]
     }
 
     /// The records to append before anything else; they contain transaction markers, which

@@ -643,10 +643,10 @@ fn features_go_up_when_everyone_can() {
     let prefix = "The update failed for all features since the following feature had an error: ";
     for (name, level, upgrade_type, message) in [
         (
-            "group.version",
+            "share.version",
             1,
             UpgradeType::Upgrade,
-            "Invalid update version 1 for feature group.version. Local controller 1 does not support this feature.",
+            "Invalid update version 1 for feature share.version. Local controller 1 does not support this feature.",
         ),
         (
             elr,
@@ -688,7 +688,7 @@ fn nobody_is_given_a_producer_id_twice() {
             broker_epoch: epoch,
         })
     };
-    let (epoch, of) = (BrokerEpoch(3), |first| ProducerIdBlock {
+    let (epoch, of) = (BrokerEpoch(4), |first| ProducerIdBlock {
         first: ProducerId(first),
         count: 1000,
     });

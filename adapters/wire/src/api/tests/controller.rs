@@ -350,14 +350,14 @@ fn registration(version: i16) -> BrokerRegistrationRequest {
         .with_host(name("two.example.org"))
         .with_port(9092);
     let features = ottla_domain::metadata::controller::brokers::supported_broker_features();
-    // Older versions cannot carry features whose lowest level is 0.
-    let features = features
-        .into_iter()
-        .filter(|feature| version >= 4 || feature.min_supported_version > 0);
+    // Older versions cannot carry a lowest level of 0: what is on begins at 1 in them.
+    let least = i16::from(version < 4);
+    let is_on = |name: &str| crate::fake::image().feature(name) >= least;
+    let features = features.into_iter().filter(|feature| is_on(&feature.name));
     let features = features.map(|feature| {
         broker_registration_request::Feature::default()
             .with_name(StrBytes::from_string(feature.name))
-            .with_min_supported_version(feature.min_supported_version)
+            .with_min_supported_version(feature.min_supported_version.max(least))
             .with_max_supported_version(feature.max_supported_version)
     });
     BrokerRegistrationRequest::default()

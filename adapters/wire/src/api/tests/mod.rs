@@ -148,7 +148,12 @@ async fn api_versions_lists_the_table_and_the_features() {
         let expected: &[&str] = match version {
             ..=2 => &[],
             3 => &["metadata.version"],
-            _ => &["eligible.leader.replicas.version", "kraft.version", "metadata.version"],
+            _ => &[
+                "eligible.leader.replicas.version",
+                "group.version",
+                "kraft.version",
+                "metadata.version",
+            ],
         };
         assert!(supported.eq(expected.iter().copied()), "version {version}");
         if version >= 3 {
@@ -159,7 +164,7 @@ async fn api_versions_lists_the_table_and_the_features() {
                 .map(|one| one.name.as_str())
                 .collect();
             finalized.sort_unstable();
-            assert_eq!(finalized, ["kraft.version", "metadata.version"]);
+            assert_eq!(finalized, ["group.version", "kraft.version", "metadata.version"]);
         }
     }
     let response: ApiVersionsResponse = ask(&fixture, 18, 3, &client_software("-")).await;

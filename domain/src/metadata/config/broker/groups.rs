@@ -1,26 +1,26 @@
 //! Group coordinators.
 
 use crate::metadata::config::check::Check::{Any, AtLeast, Between, NonEmptyDistinct, NonEmptyListOf, OneOfAnyCase};
-use crate::metadata::config::setting::Effect::{Ignored, Start};
+use crate::metadata::config::setting::Effect::{Ignored, Live, Start};
 use crate::metadata::config::setting::SettingType::{Int, List, Long, Short, String};
 use crate::metadata::config::setting::Update::{ClusterWide, ReadOnly};
 use crate::metadata::config::setting::{Setting, s};
 
 #[rustfmt::skip]
 pub(super) const SETTINGS: &[Setting] = &[
-    s("group.consumer.assignment.interval.ms", Int, "1000", AtLeast(0), ClusterWide, Ignored, "The time between two assignments of a consumer group, in ms."),
-    s("group.consumer.assignors", List, "uniform,range", NonEmptyDistinct, ReadOnly, Ignored, "Server-side assignors of consumer groups; the first is the default."),
-    s("group.consumer.heartbeat.interval.ms", Int, "5000", AtLeast(1), ReadOnly, Ignored, "How often members of a consumer group heartbeat, in ms."),
-    s("group.consumer.max.assignment.interval.ms", Int, "15000", AtLeast(0), ReadOnly, Ignored, "The upper limit of a group's assignment interval, in ms."),
-    s("group.consumer.max.heartbeat.interval.ms", Int, "15000", AtLeast(1), ReadOnly, Ignored, "The upper limit of a group's heartbeat interval, in ms."),
-    s("group.consumer.max.session.timeout.ms", Int, "60000", AtLeast(1), ReadOnly, Ignored, "The upper limit of a group's session timeout, in ms."),
-    s("group.consumer.max.size", Int, "2147483647", AtLeast(1), ReadOnly, Ignored, "The most members of a consumer group."),
-    s("group.consumer.migration.policy", String, "bidirectional", OneOfAnyCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]), ReadOnly, Ignored, "Whether groups in use change between the classic and the consumer protocol."),
-    s("group.consumer.min.assignment.interval.ms", Int, "0", AtLeast(0), ReadOnly, Ignored, "The lower limit of a group's assignment interval, in ms."),
-    s("group.consumer.min.heartbeat.interval.ms", Int, "5000", AtLeast(1), ReadOnly, Ignored, "The lower limit of a group's heartbeat interval, in ms."),
-    s("group.consumer.min.session.timeout.ms", Int, "45000", AtLeast(1), ReadOnly, Ignored, "The lower limit of a group's session timeout, in ms."),
-    s("group.consumer.regex.refresh.interval.ms", Int, "600000", AtLeast(10000), ReadOnly, Ignored, "How often subscribed patterns are matched again, in ms.").internal(),
-    s("group.consumer.session.timeout.ms", Int, "45000", AtLeast(1), ReadOnly, Ignored, "How long a member of a consumer group may be silent, in ms."),
+    s("group.consumer.assignment.interval.ms", Int, "1000", AtLeast(0), ClusterWide, Live, "The time between two assignments of a consumer group, in ms."),
+    s("group.consumer.assignors", List, "uniform,range", NonEmptyDistinct, ReadOnly, Start, "Server-side assignors of consumer groups; the first is the default."),
+    s("group.consumer.heartbeat.interval.ms", Int, "5000", AtLeast(1), ReadOnly, Start, "How often members of a consumer group heartbeat, in ms."),
+    s("group.consumer.max.assignment.interval.ms", Int, "15000", AtLeast(0), ReadOnly, Start, "The upper limit of a group's assignment interval, in ms."),
+    s("group.consumer.max.heartbeat.interval.ms", Int, "15000", AtLeast(1), ReadOnly, Start, "The upper limit of a group's heartbeat interval, in ms."),
+    s("group.consumer.max.session.timeout.ms", Int, "60000", AtLeast(1), ReadOnly, Start, "The upper limit of a group's session timeout, in ms."),
+    s("group.consumer.max.size", Int, "2147483647", AtLeast(1), ReadOnly, Start, "The most members of a consumer group."),
+    s("group.consumer.migration.policy", String, "bidirectional", OneOfAnyCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]), ReadOnly, Start, "Whether groups in use change between the classic and the consumer protocol."),
+    s("group.consumer.min.assignment.interval.ms", Int, "0", AtLeast(0), ReadOnly, Start, "The lower limit of a group's assignment interval, in ms."),
+    s("group.consumer.min.heartbeat.interval.ms", Int, "5000", AtLeast(1), ReadOnly, Start, "The lower limit of a group's heartbeat interval, in ms."),
+    s("group.consumer.min.session.timeout.ms", Int, "45000", AtLeast(1), ReadOnly, Start, "The lower limit of a group's session timeout, in ms."),
+    s("group.consumer.regex.refresh.interval.ms", Int, "600000", AtLeast(10000), ReadOnly, Start, "How often subscribed patterns are matched again, in ms.").internal(),
+    s("group.consumer.session.timeout.ms", Int, "45000", AtLeast(1), ReadOnly, Start, "How long a member of a consumer group may be silent, in ms."),
     s("group.coordinator.append.linger.ms", Int, "-1", AtLeast(-1), ReadOnly, Ignored, "How long the group coordinator gathers records, in ms; -1 adapts."),
     s("group.coordinator.background.threads", Int, "2", AtLeast(1), ReadOnly, Ignored, "Threads of the group coordinator for background work."),
     s("group.coordinator.cached.buffer.max.bytes", Int, "1048588", AtLeast(524288), ClusterWide, Ignored, "The largest buffer that the group coordinator keeps."),
