@@ -76,7 +76,9 @@ impl ConsumerGroup {
             let topics = ctx.patterns.matching(pattern, &mut names).unwrap_or_default();
             let topics: BTreeSet<String> = topics.iter().map(|name| name.to_string()).collect();
             let known = state.resolved.get(pattern);
-            changed |= known.map_or(!topics.is_empty(), |known| known.topics != topics);
+            // One that is new and matches nothing counts, too: its members may have had topics by another. Kafka leaves the
+            // partitions of those to nobody until something else changes.
+            changed |= known.is_none_or(|known| known.topics != topics);
             subscribed.extend(topics.iter().cloned());
             let value = ConsumerGroupRegularExpressionValue {
                 topics: topics.into_iter().collect(),
