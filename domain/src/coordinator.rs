@@ -12,6 +12,9 @@ use crate::ids::{Mono, Offset, Timestamp};
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::EncodeError;
 
+/// What a record takes in a batch besides its key and value, at most: length, attributes, deltas, the number of headers.
+pub const RECORD_OVERHEAD_BYTES: usize = 40;
+
 /// Names a request whose answer may come with a later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use ottla_domain::coordinator::{Effects, Now, Shard, Token};
+use ottla_domain::coordinator::{Effects, Now, RECORD_OVERHEAD_BYTES, Shard, Token};
 use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::{Mono, Offset};
 use ottla_domain::metadata::image::MetadataImage;
@@ -14,9 +14,6 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::actor::Actor;
-
-/// The overhead of a record in a batch, at most: length, attributes, deltas, header count.
-const RECORD_OVERHEAD_BYTES: usize = 40;
 
 /// Whom to answer.
 pub(super) type Answer<M> = oneshot::Sender<Result<<M as Shard>::Reply, ErrorCode>>;

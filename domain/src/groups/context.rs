@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use uuid::Uuid;
 
 use super::commands::Reply;
 use super::records::GroupRecord;
 use super::settings::GroupSettings;
 use super::timers::Timers;
-use crate::coordinator::{Effects, Now, Token};
+use crate::coordinator::{Effects, Now, RECORD_OVERHEAD_BYTES, Token};
 use crate::ids::Mono;
 use crate::metadata::image::MetadataImage;
 
@@ -81,15 +82,18 @@ impl Context<'_> {
 
 /// A new member id as Kafka makes them: `prefix-uuid`.
 pub fn new_member_id(prefix: &str, entropy: u128) -> Arc<str> {
-    let uuid = uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid();
-    format!("{prefix}-{uuid}").into()
+    format!("{prefix}-{}", random_uuid(entropy)).into()
+}
+
+/// A random UUID made of `entropy`.
+pub(super) fn random_uuid(entropy: u128) -> Uuid {
+    uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid()
 }
 
 /// The log takes these records as one batch of `size_bytes_max`.
 pub(super) fn fit_in_a_batch(records: &[GroupRecord], size_bytes_max: usize) -> bool {
-    // Length, attributes, deltas and the number of headers; the batch has a header too.
-    const OVERHEAD_BYTES: usize = 40;
     let (mut key, mut value) = (BytesMut::new(), BytesMut::new());
     let are_encoded = records.iter().all(|record| record.encode(&mut key, &mut value).is_ok());
-    are_encoded && (records.len() + 2) * OVERHEAD_BYTES + key.len() + value.len() <= size_bytes_max
+    // The header of the batch takes less than two records do.
+    are_encoded && (records.len() + 2) * RECORD_OVERHEAD_BYTES + key.len() + value.len() <= size_bytes_max
 }

@@ -304,7 +304,7 @@ impl ClassicGroup {
         }
     }
 
-    /// The group ends or the shard leads no longer: answers whatever waits and forgets the timers.
+    /// The group ends, or becomes one of the other protocol: answers whatever waits and forgets the timers.
     pub fn give_up(&mut self, ctx: &mut Context<'_>, error: ErrorCode) {
         for waiting in self.members.take_joins() {
             if let Some(token) = waiting.token {

@@ -10,7 +10,7 @@ use super::topics::SubscriptionChange;
 use super::{ConsumerGroup, check_size, patterns, records};
 use crate::error::{ApiError, ErrorCode};
 use crate::groups::commands::{Assignment, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply};
-use crate::groups::context::{Context, Timer};
+use crate::groups::context::{Context, Timer, random_uuid};
 use crate::groups::records::ConsumerGroupMemberMetadataValue;
 use crate::groups::settings::{ConsumerGroupSettings, GroupSettings};
 use crate::ids::uuid_to_string;
@@ -369,5 +369,5 @@ pub(super) fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 
 /// A member id as Kafka makes them for those that have none.
 pub(super) fn new_member_id(entropy: u128) -> Arc<str> {
-    uuid_to_string(uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid()).into()
+    uuid_to_string(random_uuid(entropy)).into()
 }
