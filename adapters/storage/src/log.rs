@@ -31,7 +31,7 @@ use crate::writer::Writer;
 use crate::{atomic_file, partition_metadata};
 
 /// Segments whose snapshots of producers are kept, the active one included.
-const SNAPSHOTS_KEPT: usize = 3;
+pub(crate) const SNAPSHOTS_KEPT: usize = 3;
 
 /// The log of one replica.
 pub struct Log {

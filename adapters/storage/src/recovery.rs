@@ -24,7 +24,7 @@ use crate::directory::Directory;
 use crate::epochs;
 use crate::health::{Doing, OrFail};
 use crate::index::{Checkpoint, Entry, IndexError, Known, LogIndex};
-use crate::log::{Log, Parts};
+use crate::log::{Log, Parts, SNAPSHOTS_KEPT};
 use crate::partition_metadata;
 use crate::scan::{Scanned, Scanner, Step};
 use crate::segment::{self, Segment};
@@ -448,6 +448,11 @@ impl Repair<'_> {
                         self.add_entry(segment, entry)?;
                     }
                     segment.set_end(position, next.base_offset, entries.max_timestamp);
+                    // What a roll queued, and a crash may have lost: a truncation to there must not replay cleaned batches.
+                    let is_kept = number + 1 + SNAPSHOTS_KEPT >= segments.len();
+                    if is_kept && self.replay_from <= next.base_offset {
+                        self.index.add_producers(next.base_offset, self.producers.snapshot());
+                    }
                 }
                 None => segment.set_end(position, self.next_offset, entries.max_timestamp),
             }

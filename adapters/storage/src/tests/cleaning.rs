@@ -361,6 +361,32 @@ fn truncation_lowers_the_checkpoint() {
     assert_eq!(fixture.log.cleaned_offset(), Some(lowered));
 }
 
+/// The snapshot of the last roll may be lost in a crash; what a truncation would replay instead, a cleaning takes away.
+#[test]
+fn producers_are_known_where_a_log_is_cut_that_was_recovered_and_cleaned() {
+    let mut fixture = Fixture::new(compacted());
+    for sequence in 0..2 {
+        let mut builder = BatchBuilder::new(fixture.log.log_end_offset());
+        builder.producer_id = ProducerId(7);
+        builder.producer_epoch = ProducerEpoch(0);
+        builder.base_sequence = sequence;
+        builder.append(Timestamp(5), Some(b"key"), Some(b"value"));
+        fixture.append_batch(&builder.build());
+        if sequence == 0 {
+            put(&mut fixture, &[("key", Some("newer"))], Codec::None);
+            fixture.log.roll(&fixture.state).unwrap();
+        }
+    }
+    let stopped = fixture.stop();
+    std::fs::remove_dir_all(stopped.0.path().join("data0/.ottla")).unwrap();
+    let mut fixture = Fixture::start(stopped);
+    clean(&fixture);
+    assert_eq!(all_rows(&fixture).first().unwrap().0, 1);
+    fixture.log.truncate(Offset(2), &mut fixture.state).unwrap();
+    let known = fixture.state.producers.get(ProducerId(7));
+    assert_eq!(known.map(|known| known.last_sequence()), Some(0));
+}
+
 #[test]
 fn transactions_whose_markers_lie_in_the_active_segment_are_known() {
     let mut fixture = Fixture::new(compacted());
