@@ -407,7 +407,7 @@ fn damage_everything(stop: fn(&mut Node), per_file: usize, structural_every: usi
         "log.flush.offset.checkpoint.interval.ms=100",
         "log.initial.task.delay.ms=10",
         "log.retention.ms=-1",
-        "initial.broker.registration.timeout.ms=3000",
+        "initial.broker.registration.timeout.ms=15000",
     ]);
     let mut node = Node::formatted(Target::Ottla, options);
     let original = prepare(&mut node, stop);
