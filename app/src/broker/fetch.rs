@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ottla_domain::error::ErrorCode;
 use ottla_domain::fetch::sessions::{Asked, FetchContext};
-use ottla_domain::ids::BrokerId;
+use ottla_domain::ids::{BrokerId, Mono};
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::metadata::topics::TopicImage;
 use ottla_domain::ports::inbound::{Fetch, FetchApi, FetchPartition, FetchReply, Fetched, TopicRef, Waiting};
@@ -101,9 +101,18 @@ impl<S: LogStore> FetchApi for Services<S> {
         if request.max_wait_ms <= 0 || run.is_enough(&read) {
             return Waiting::Ready(run.finish(read));
         }
-        let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        let deadline = Instant::now() + patience(run.broker.tools.clock.mono(), request.max_wait_ms);
         Waiting::Later(Box::pin(run.wait(deadline, hung_up)))
     }
+}
+
+/// How long a fetch waits for records that do not come. Waits end together, at multiples of a sixty-fourth of their
+/// length: thousands of idle consumers would otherwise wake the node thousands of times a second.
+fn patience(now: Mono, max_wait_ms: i32) -> Duration {
+    let max_wait_ns = u64::try_from(max_wait_ms).unwrap_or(0) * 1_000_000;
+    let end_ns = now.0.saturating_add(max_wait_ns);
+    let together_ns = end_ns.checked_next_multiple_of((max_wait_ns / 64).max(1));
+    Duration::from_nanos(together_ns.unwrap_or(end_ns) - now.0)
 }
 
 impl<S: LogStore> Broker<S> {
@@ -204,7 +213,6 @@ impl<S: LogStore> Run<S> {
                 has_changed = watch.changed(deadline) => has_changed,
             };
             if !has_changed {
-                let read = self.read().await;
                 return self.finish(read);
             }
         }
@@ -298,4 +306,21 @@ fn by_topic<R>(reply: Vec<(TopicRef, Fetched<R>)>) -> Vec<(TopicRef, Vec<Fetched
         }
     }
     topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_end_together_and_never_early() {
+        let end = |now, max_wait_ms| Duration::from_nanos(now) + patience(Mono(now), max_wait_ms);
+        let (ms, start) = (1_000_000, 7_812_500 * 3 + 1);
+        assert_eq!(end(start, 500), end(start + 7 * ms, 500));
+        for max_wait_ms in [1, 20, 500, i32::MAX] {
+            let least = Duration::from_millis(max_wait_ms as u64);
+            let found = patience(Mono(start), max_wait_ms);
+            assert!(found >= least && found <= least + least / 64, "{found:?}");
+        }
+    }
 }
