@@ -40,6 +40,8 @@ type Family interface {
 	AlterConfig(ctx context.Context, topic, key, value string) error
 	DescribeConfig(ctx context.Context, topic, key string) (*string, error)
 	DeleteTopic(ctx context.Context, topic string) error
+	// Join begins to be a member of a group.
+	Join(m *Membership) (Leave, error)
 	// Code is Kafka's code of an error, if it is one of Kafka's.
 	Code(err error) (int, bool)
 }
@@ -58,6 +60,8 @@ type Hello struct {
 	Codecs  []string
 	// By the name of a case.
 	CannotRead map[string]string
+	// The assignors of a member of a group.
+	Groups []string
 }
 
 // Place is a partition.
@@ -202,6 +206,9 @@ type request struct {
 	Partitions int32
 	Configs    map[string]string
 	Key, Value string
+
+	Group, Assignor  string
+	SessionTimeoutMs int64 `json:"session_timeout_ms"`
 }
 
 type reply map[string]any
@@ -209,11 +216,12 @@ type reply map[string]any
 type driver struct {
 	family  Family
 	replies *json.Encoder
+	group   *group
 }
 
 // Run answers what comes on standard input until that ends.
 func Run(start func(bootstrap string) (Family, error)) {
-	d := driver{replies: json.NewEncoder(os.Stdout)}
+	d := driver{replies: json.NewEncoder(os.Stdout), group: &group{}}
 	os.Stdout = os.Stderr
 	var err error
 	if d.family, err = start(os.Args[1]); err != nil {
@@ -277,6 +285,7 @@ func (d driver) do(ctx context.Context, r request) (reply, error) {
 			"codecs":      hello.Codecs,
 			"reads":       true,
 			"cannot_read": hello.CannotRead,
+			"groups":      hello.Groups,
 		}, nil
 	case "produce":
 		offsets, err := d.family.Produce(ctx, r.Produce, r.Records)
@@ -309,6 +318,12 @@ func (d driver) do(ctx context.Context, r request) (reply, error) {
 		return reply{"value": value}, err
 	case "delete_topic":
 		return reply{}, d.family.DeleteTopic(ctx, r.Topic)
+	case "join_group":
+		return reply{}, d.group.join(d.family, r)
+	case "poll_group":
+		return d.group.poll(r.timeout())
+	case "leave_group":
+		return d.group.end(ctx)
 	}
 	return nil, fmt.Errorf("unknown request %q", r.Op)
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -20,6 +22,15 @@ var codecs = map[string]kgo.CompressionCodec{
 	"snappy": kgo.SnappyCompression(),
 	"lz4":    kgo.Lz4Compression(),
 	"zstd":   kgo.ZstdCompression(),
+}
+
+var balancers = map[string]kgo.GroupBalancer{
+	"range":              kgo.RangeBalancer(),
+	"roundrobin":         kgo.RoundRobinBalancer(),
+	"sticky":             kgo.StickyBalancer(),
+	"cooperative-sticky": kgo.CooperativeStickyBalancer(),
+	// Has the broker take its own assignor of this kind.
+	"consumer": kgo.StickyBalancer(),
 }
 
 type family struct {
@@ -41,6 +52,7 @@ func (f *family) Hello() driver.Hello {
 		Family:  "franz-go",
 		Library: driver.Version("github.com/twmb/franz-go"),
 		Codecs:  []string{"none", "gzip", "snappy", "lz4", "zstd"},
+		Groups:  slices.Sorted(maps.Keys(balancers)),
 	}
 }
 
@@ -229,4 +241,69 @@ func (f *family) DescribeConfig(ctx context.Context, topic, key string) (*string
 func (f *family) DeleteTopic(ctx context.Context, topic string) error {
 	_, err := f.admin.DeleteTopic(ctx, topic)
 	return err
+}
+
+func (f *family) Join(m *driver.Membership) (driver.Leave, error) {
+	commit := func(client *kgo.Client) error {
+		err := client.CommitUncommittedOffsets(context.Background())
+		m.Failed(err)
+		return err
+	}
+	lost := func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+		m.Revoked(partitions[m.Topic]...)
+	}
+	options := []kgo.Opt{
+		kgo.SeedBrokers(f.bootstrap),
+		kgo.ConsumerGroup(m.Group),
+		kgo.ConsumeTopics(m.Topic),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(20 * time.Millisecond),
+		kgo.DisableAutoCommit(),
+		// What was polled is processed before partitions are given up.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+			m.Assigned(partitions[m.Topic]...)
+		}),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, client *kgo.Client, partitions map[string][]int32) {
+			_ = commit(client)
+			lost(ctx, client, partitions)
+		}),
+		kgo.OnPartitionsLost(lost),
+		kgo.Balancers(balancers[m.Assignor]),
+	}
+	if m.Assignor == "consumer" {
+		options = append(options, kgo.ServerSideBalancer())
+	} else {
+		options = append(options, kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Heartbeat()))
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, err
+	}
+	polling, stop := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		uncommitted := 0
+		for polling.Err() == nil {
+			fetches := client.PollRecords(polling, driver.CommitEvery)
+			fetches.EachRecord(func(record *kgo.Record) { m.Processed(record.Partition, record.Offset) })
+			for _, fetch := range fetches.Errors() {
+				m.Failed(fetch.Err)
+			}
+			uncommitted += fetches.NumRecords()
+			if uncommitted >= driver.CommitEvery && commit(client) == nil {
+				uncommitted = 0
+			}
+			client.AllowRebalance()
+		}
+	}()
+	return func(ctx context.Context) error {
+		stop()
+		<-over
+		_ = commit(client)
+		err := client.LeaveGroupContext(ctx)
+		client.Close()
+		return err
+	}, nil
 }

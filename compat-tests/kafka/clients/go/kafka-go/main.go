@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,6 +20,11 @@ var codecs = map[string]kafka.Compression{
 	"snappy": kafka.Snappy,
 	"lz4":    kafka.Lz4,
 	"zstd":   kafka.Zstd,
+}
+
+var balancers = map[string]kafka.GroupBalancer{
+	"range":      kafka.RangeGroupBalancer{},
+	"roundrobin": kafka.RoundRobinGroupBalancer{},
 }
 
 const (
@@ -53,6 +59,7 @@ func (f *family) Hello() driver.Hello {
 		CannotRead: map[string]string{
 			"append-time": "readers give the time of the producer, not of the log",
 		},
+		Groups: slices.Sorted(maps.Keys(balancers)),
 	}
 }
 
@@ -331,4 +338,85 @@ func (f *family) DeleteTopic(ctx context.Context, topic string) error {
 		return err
 	}
 	return deleted.Errors[topic]
+}
+
+func (f *family) Join(m *driver.Membership) (driver.Leave, error) {
+	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
+		ID:                m.Group,
+		Brokers:           []string{f.bootstrap},
+		Topics:            []string{m.Topic},
+		GroupBalancers:    []kafka.GroupBalancer{balancers[m.Assignor]},
+		HeartbeatInterval: m.Heartbeat(),
+		SessionTimeout:    m.Session,
+		// It begins anew with five seconds' pause when the coordinator is not there yet.
+		JoinGroupBackoff: m.Heartbeat(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			generation, err := group.Next(context.Background())
+			if errors.Is(err, kafka.ErrGroupClosed) {
+				return
+			}
+			if err != nil {
+				m.Failed(err)
+				continue
+			}
+			for _, at := range generation.Assignments[m.Topic] {
+				generation.Start(func(ctx context.Context) { f.claim(ctx, m, generation, at) })
+			}
+		}
+	}()
+	return func(context.Context) error {
+		err := group.Close()
+		<-over
+		return err
+	}, nil
+}
+
+// claim reads a partition while a generation lasts; the group joins the next one when it returns.
+func (f *family) claim(ctx context.Context, m *driver.Membership, g *kafka.Generation, at kafka.PartitionAssignment) {
+	if ctx.Err() != nil {
+		// Nobody waits for what begins after the end.
+		return
+	}
+	m.Assigned(int32(at.ID))
+	reader := kafka.NewReader(kafka.ReaderConfig{
+		Brokers:   []string{f.bootstrap},
+		Topic:     m.Topic,
+		Partition: at.ID,
+		MaxWait:   maxWait,
+	})
+	defer reader.Close()
+	next, uncommitted := at.Offset, 0
+	commit := func() {
+		err := g.CommitOffsets(map[string]map[int]int64{m.Topic: {at.ID: next}})
+		m.Failed(err)
+		if err == nil {
+			uncommitted = 0
+		}
+	}
+	err := reader.SetOffset(at.Offset)
+	for err == nil {
+		var message kafka.Message
+		if message, err = reader.FetchMessage(ctx); err != nil {
+			break
+		}
+		m.Processed(int32(at.ID), message.Offset)
+		next = message.Offset + 1
+		if uncommitted++; uncommitted >= driver.CommitEvery {
+			commit()
+		}
+	}
+	if !errors.Is(err, kafka.ErrGenerationEnded) {
+		m.Failed(err)
+	}
+	if uncommitted > 0 {
+		commit()
+	}
+	m.Revoked(int32(at.ID))
 }

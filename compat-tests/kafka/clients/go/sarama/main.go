@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -18,6 +21,13 @@ var codecs = map[string]sarama.CompressionCodec{
 	"snappy": sarama.CompressionSnappy,
 	"lz4":    sarama.CompressionLZ4,
 	"zstd":   sarama.CompressionZSTD,
+}
+
+var strategies = map[string]func() sarama.BalanceStrategy{
+	"range":              sarama.NewBalanceStrategyRange,
+	"roundrobin":         sarama.NewBalanceStrategyRoundRobin,
+	"sticky":             sarama.NewBalanceStrategySticky,
+	"cooperative-sticky": sarama.NewBalanceStrategyCooperativeSticky,
 }
 
 type family struct {
@@ -55,6 +65,7 @@ func (f *family) Hello() driver.Hello {
 		Family:  "sarama",
 		Library: driver.Version("github.com/IBM/sarama"),
 		Codecs:  []string{"none", "gzip", "snappy", "lz4", "zstd"},
+		Groups:  slices.Sorted(maps.Keys(strategies)),
 	}
 }
 
@@ -232,4 +243,75 @@ func (f *family) DescribeConfig(_ context.Context, topic, key string) (*string, 
 
 func (f *family) DeleteTopic(_ context.Context, topic string) error {
 	return f.admin.DeleteTopic(topic)
+}
+
+func (f *family) Join(m *driver.Membership) (driver.Leave, error) {
+	config := config()
+	config.Consumer.Return.Errors = true
+	config.Consumer.MaxWaitTime = 20 * time.Millisecond
+	config.Consumer.Offsets.Initial = sarama.OffsetOldest
+	config.Consumer.Offsets.AutoCommit.Enable = false
+	config.Consumer.Group.Session.Timeout = m.Session
+	config.Consumer.Group.Heartbeat.Interval = m.Heartbeat()
+	config.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategies[m.Assignor]()}
+	group, err := sarama.NewConsumerGroup(f.brokers, m.Group, config)
+	if err != nil {
+		return nil, err
+	}
+	consuming, stop := context.WithCancel(context.Background())
+	var consumes, tells sync.WaitGroup
+	consumes.Go(func() {
+		for consuming.Err() == nil {
+			m.Failed(group.Consume(consuming, []string{m.Topic}, claims{m}))
+		}
+	})
+	tells.Go(func() {
+		for err := range group.Errors() {
+			m.Failed(err)
+		}
+	})
+	return func(context.Context) error {
+		stop()
+		consumes.Wait()
+		err := group.Close()
+		tells.Wait()
+		return err
+	}, nil
+}
+
+// claims process a partition each, for as long as the member has it.
+type claims struct {
+	m *driver.Membership
+}
+
+func (claims) Setup(sarama.ConsumerGroupSession) error { return nil }
+
+func (claims) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+
+func (c claims) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	c.m.Assigned(claim.Partition())
+	for uncommitted := 1; ; uncommitted++ {
+		message := next(session, claim)
+		if message == nil {
+			break
+		}
+		c.m.Processed(message.Partition, message.Offset)
+		session.MarkMessage(message, "")
+		if uncommitted%driver.CommitEvery == 0 {
+			session.Commit()
+		}
+	}
+	session.Commit()
+	c.m.Revoked(claim.Partition())
+	return nil
+}
+
+// next is nil when the claim is over: a session's end tells it, or, if the session goes on, that of the messages.
+func next(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) *sarama.ConsumerMessage {
+	select {
+	case <-session.Context().Done():
+		return nil
+	case message := <-claim.Messages():
+		return message
+	}
 }

@@ -5,7 +5,7 @@ import zlib from 'node:zlib'
 import kafkajs from 'kafkajs'
 import snappy from 'kafkajs-snappy'
 import lz4 from 'lz4-napi'
-import { kept, record, run, Unsupported } from './driver.mjs'
+import { kept, membership, record, run, Unsupported } from './driver.mjs'
 
 const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = kafkajs
 const { version } = JSON.parse(readFileSync(new URL('node_modules/kafkajs/package.json', import.meta.url)))
@@ -49,10 +49,57 @@ function topicConfig(request) {
   return { type: ConfigResourceTypes.TOPIC, name: request.topic }
 }
 
-run({
-  code: error => (typeof error.code === 'number' ? error.code : 0),
+const code = error => (typeof error.code === 'number' ? error.code : 0)
 
-  hello: () => ({ family: 'kafkajs', library: `kafkajs ${version}`, codecs: Object.keys(CODECS), reads: false }),
+async function join({ group, topic, session_timeout_ms: sessionTimeout }, member) {
+  const consumer = kafka.consumer({
+    groupId: group,
+    sessionTimeout,
+    heartbeatInterval: sessionTimeout / 10,
+    maxWaitTimeInMs: 20,
+  })
+  const { CRASH, GROUP_JOIN, REBALANCING } = consumer.events
+  // It joins again as soon as this returns, and by the same connection, so after the commit.
+  consumer.on(REBALANCING, () => {
+    member.commit()
+    member.revoked(member.partitions())
+  })
+  consumer.on(GROUP_JOIN, ({ payload }) => {
+    member.revoked(member.partitions())
+    member.assigned(payload.memberAssignment[topic] ?? [])
+  })
+  consumer.on(CRASH, ({ payload }) => payload.restart || member.failed(payload.error))
+  await consumer.connect()
+  await consumer.subscribe({ topic, fromBeginning: true })
+  const eachBatch = async ({ batch, resolveOffset, commitOffsetsIfNecessary }) => {
+    const { partition } = batch
+    // Consumer.commitOffsets tries again after a rebalance, when somebody else may have gone on.
+    member.send = offsets =>
+      commitOffsetsIfNecessary({
+        topics: [{ topic, partitions: offsets.map(([partition, offset]) => ({ partition, offset: String(offset) })) }],
+      })
+    for (const { offset } of batch.messages) {
+      await member.room()
+      if (member.process(partition, Number(offset))) resolveOffset(offset)
+      await member.commitIfDue()
+    }
+  }
+  consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch }).catch(error => member.failed(error))
+  return () => consumer.disconnect()
+}
+
+run({
+  code,
+
+  hello: () => ({
+    family: 'kafkajs',
+    library: `kafkajs ${version}`,
+    codecs: Object.keys(CODECS),
+    reads: false,
+    groups: ['roundrobin'],
+  }),
+
+  ...membership(code, join),
 
   async produce({ topic, partition, codec, acks, idempotent, batch, records }) {
     const compression = CompressionTypes[CODECS[codec]]

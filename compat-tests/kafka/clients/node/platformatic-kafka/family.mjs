@@ -1,5 +1,6 @@
 // The driver of @platformatic/kafka.
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Admin,
   ConfigResourceTypes,
@@ -7,7 +8,7 @@ import {
   IncrementalAlterConfigOperationTypes,
   Producer,
 } from '@platformatic/kafka'
-import { DEFAULT_MAX_BYTES, digest, failure, kept, record, reply, run } from './driver.mjs'
+import { DEFAULT_MAX_BYTES, digest, failure, kept, membership, record, reply, run } from './driver.mjs'
 
 const name = '@platformatic/kafka'
 const { version } = JSON.parse(readFileSync(new URL(`node_modules/${name}/package.json`, import.meta.url)))
@@ -88,15 +89,106 @@ function topicConfig(request) {
   return { resourceType: ConfigResourceTypes.TOPIC, resourceName: request.topic }
 }
 
+async function join({ group, topic, assignor, session_timeout_ms: sessionTimeout }, member) {
+  const consumer = new Consumer({
+    ...common,
+    groupId: group,
+    ...(assignor === 'consumer'
+      ? { groupProtocol: 'consumer' }
+      : { protocols: [{ name: assignor, version: 1 }], sessionTimeout, heartbeatInterval: sessionTimeout / 10 }),
+  })
+  member.send = offsets =>
+    consumer.commit({
+      offsets: offsets.map(([partition, offset]) => ({ topic, partition, offset: BigInt(offset), leaderEpoch: -1 })),
+    })
+  const assigned = () => consumer.assignments?.find(one => one.topic === topic)?.partitions ?? []
+  // The assignments that are over.
+  let over = consumer.assignments
+  // It answers the broker as soon as this returns, and by the same connection, so after the commit.
+  consumer.on('consumer:group:rebalance', () => {
+    over = consumer.assignments
+    member.commit()
+    const stay = assignor === 'cooperative-sticky' ? assigned() : []
+    member.revoked(member.partitions().filter(partition => !stay.includes(partition)))
+  })
+  consumer.on('error', error => member.failed(error))
+
+  const work = async () => {
+    // Only consume joins groups of both protocols. Its stream is not used: it goes on with what it had while the group
+    // rebalances.
+    consumer.topics.track(topic)
+    await (await consumer.consume({ topics: [topic], autocommit: false })).close()
+    const positions = new Map()
+    while (!member.stopped) {
+      if (consumer.assignments === over) await sleep(20)
+      else if (await adopt(positions)) await go(positions)
+    }
+  }
+
+  /** Follows the assignments; says false if they are over meanwhile. */
+  const adopt = async positions => {
+    const now = consumer.assignments
+    member.revoked(member.partitions().filter(partition => !assigned().includes(partition)))
+    const added = assigned().filter(partition => !member.partitions().includes(partition))
+    if (added.length > 0) {
+      const committed = (await consumer.listCommittedOffsets({ topics: [{ topic, partitions: added }] })).get(topic)
+      const earliest = (await consumer.listOffsets({ topics: [topic], timestamp: -2n })).get(topic)
+      if (now !== consumer.assignments || now === over) return false
+      for (const partition of added) {
+        positions.set(partition, committed[partition] >= 0n ? committed[partition] : earliest[partition])
+      }
+      member.assigned(added)
+    }
+    return true
+  }
+
+  /** Processes what a fetch brings. */
+  const go = async positions => {
+    const { id, partitions } = (await consumer.metadata({ topics: [topic] })).topics.get(topic)
+    const now = consumer.assignments
+    const wanted = member.partitions().map(partition => ({
+      partition,
+      fetchOffset: positions.get(partition),
+      partitionMaxBytes: DEFAULT_MAX_BYTES,
+      currentLeaderEpoch: -1,
+      lastFetchedEpoch: -1,
+    }))
+    if (wanted.length === 0) return sleep(20)
+    // There is one broker.
+    const node = partitions[wanted[0].partition].leader
+    const fetched = await consumer.fetch({ node, topics: [{ topicId: id, partitions: wanted }], maxWaitTime: 20 })
+    for (const { partitionIndex: partition, records } of fetched.responses[0]?.partitions ?? []) {
+      for (const { offset } of (records ?? []).flatMap(all)) {
+        await member.room()
+        if (now !== consumer.assignments || now === over) return
+        if (offset < positions.get(partition) || !member.process(partition, Number(offset))) continue
+        positions.set(partition, offset + 1n)
+        await member.commitIfDue()
+      }
+    }
+  }
+
+  const working = work().catch(error => member.failed(error))
+  return async () => {
+    await working
+    await consumer.close(true)
+  }
+}
+
+const code = error => error.apiCode ?? 0
+
 const family = {
-  code: error => error.apiCode ?? 0,
+  code,
 
   hello: async () => ({
     family: 'platformatic-kafka',
     library: `${name} ${version}`,
     codecs: ['none', 'gzip', 'snappy', 'lz4', 'zstd'],
     reads: true,
+    groups: ['roundrobin', 'cooperative-sticky', 'consumer'],
   }),
+
+  ...membership(code, join),
 
   async produce({ topic, partition, codec, acks, idempotent, batch, records }) {
     const messages = records.map(told => message(told, topic, partition))
