@@ -7,7 +7,7 @@ use ottla_compat_tests::scenario::{Case, Session, wait_for};
 use ottla_compat_tests::tools;
 
 use super::{OFTEN, checkpoint, segments};
-use crate::wire::{Topic, Wire, at, delete_topic, fetch, list_offsets, produce, wait_gone};
+use crate::wire::{Topic, Wire, at, delete_topic, fetch, list_offsets, produce, wait_gone, wait_led};
 
 pub const CASES: &[Case] = &[
     Case::code("log-compaction", compaction),
@@ -298,6 +298,7 @@ fn producers(s: &mut Session) {
         }
         node.launch();
         let mut w = Wire::at(s, &node);
+        wait_led(&mut w.connection, &topic, 1);
         w.title("its last batch again, then a gap");
         for sequence in [4, 8] {
             let batch = Batch::new(now, vec![keyed("a", "1"), keyed("b", "1")]).producer(id, epoch, sequence);
