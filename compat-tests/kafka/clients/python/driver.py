@@ -1,6 +1,7 @@
 """What the drivers of Python families share: see ../README.md."""
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 import json
@@ -11,6 +12,8 @@ import time
 # Ends a request before the matrix gives up on the driver.
 LIMIT_S = 50
 DEFAULT_MAX_BYTES = 16 << 20
+# How many records a member of a group processes at once, and until it commits.
+FEW = 10
 
 
 class Unsupported(Exception):
@@ -23,6 +26,7 @@ class Family:
     def __init__(self, bootstrap, reply):
         self.bootstrap = bootstrap
         self.reply = reply
+        self.member = None
         self._kept = {}
 
     def kept(self, make, *args):
@@ -35,6 +39,67 @@ class Family:
     def failure(self, error):
         """The codes of an exception, as a reply has them."""
         return {"client_error": type(error).__name__}
+
+    async def join_group(self, request):
+        self.member = await finished(self.new_member(request))
+
+    async def poll_group(self, request):
+        if self.member.processed_since_commit >= FEW:
+            await finished(self.member.commit())
+        deadline = Deadline(request)
+        while not self.member.events and (left := deadline.left()) > 0:
+            await finished(self.member.poll(min(left, 0.05)))
+        return self.member.told()
+
+    async def leave_group(self, _):
+        member, self.member = self.member, None
+        await finished(member.commit())
+        await finished(member.close())
+        return member.told()
+
+
+class Member:
+    """What a member of a group went through; `poll`, `commit` and `close`, plain or async, are its library's."""
+
+    def __init__(self, request):
+        self.topic = request["topic"]
+        self.owned = set()
+        self.events = []
+        self.uncommitted = {}
+        self.processed_since_commit = 0
+
+    def assigned(self, partitions):
+        """Tells of those that it did not have."""
+        got = {place.partition for place in partitions} - self.owned
+        self.owned |= got
+        self.events.append({"assigned": sorted(got)})
+
+    def revoked(self, partitions):
+        """Tells of those that it had."""
+        gone = {place.partition for place in partitions} & self.owned
+        self.owned -= gone
+        for partition in gone:
+            self.uncommitted.pop(partition, None)
+        self.events.append({"revoked": sorted(gone)})
+
+    def processed(self, partition, offset):
+        self.events.append({"record": [partition, offset]})
+        self.uncommitted[partition] = offset + 1
+        self.processed_since_commit += 1
+
+    def told(self):
+        events, self.events = self.events, []
+        return {"events": events}
+
+    @contextlib.contextmanager
+    def committing(self):
+        """Gives the offsets to commit. That they are refused while the group rebalances is part of a member's life."""
+        try:
+            yield self.uncommitted.copy()
+            self.uncommitted.clear()
+            self.processed_since_commit = 0
+        except Exception as error:
+            print(f"{self.uncommitted} are not committed: {error!r}")
 
 
 def run(family):
@@ -52,15 +117,18 @@ async def answer_all(family):
     while line := await asyncio.to_thread(sys.stdin.readline):
         request = json.loads(line)
         try:
-            fields = getattr(family, request["op"])(request)
-            if inspect.isawaitable(fields):
-                fields = await fields
+            fields = await finished(getattr(family, request["op"])(request))
             family.reply({"ok": True} | (fields or {}))
         except Unsupported as why:
             family.reply({"unsupported": str(why)})
         except Exception as error:
             family.reply({"error": repr(error)} | family.failure(error))
     os._exit(0)
+
+
+async def finished(result):
+    """What a method gave, plain or async."""
+    return await result if inspect.isawaitable(result) else result
 
 
 def data(spec):

@@ -1,11 +1,21 @@
 """The driver of aiokafka."""
 
+import asyncio
+
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import BrokerResponseError, for_code
 
 import driver
+
+ASSIGNORS = {
+    assignor.name: assignor
+    for assignor in [RangePartitionAssignor, RoundRobinPartitionAssignor, StickyPartitionAssignor]
+}
 
 
 class Aiokafka(driver.Family):
@@ -19,6 +29,7 @@ class Aiokafka(driver.Family):
             "library": f"aiokafka {aiokafka.__version__}",
             "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
             "reads": True,
+            "groups": list(ASSIGNORS),
         }
 
     def failure(self, error):
@@ -109,6 +120,12 @@ class Aiokafka(driver.Family):
         found = await (await self.consumer()).offsets_for_times({asked: request["timestamp"]})
         return {"offset": found[asked] and found[asked].offset}
 
+    async def new_member(self, request):
+        member = Member(self.bootstrap, request)
+        await member.consumer.start()
+        member.consumer.subscribe([member.topic], listener=member)
+        return member
+
     async def admin(self):
         return await self.started(self.new_admin)
 
@@ -145,6 +162,54 @@ class Aiokafka(driver.Family):
         told = await (await self.admin()).delete_topics([request["topic"]])
         [(_, code)] = told.topic_error_codes
         check(code)
+
+
+class Member(driver.Member, aiokafka.ConsumerRebalanceListener):
+    def __init__(self, bootstrap, request):
+        super().__init__(request)
+        self.consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=request["group"],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
+            partition_assignment_strategy=[ASSIGNORS[request["assignor"]]],
+            session_timeout_ms=request["session_timeout_ms"],
+            heartbeat_interval_ms=request["session_timeout_ms"] // 10,
+        )
+
+    async def on_partitions_assigned(self, partitions):
+        self.assigned(partitions)
+
+    async def on_partitions_revoked(self, partitions):
+        await self.commit()
+        self.revoked(partitions)
+
+    async def poll(self, timeout_s):
+        # `getmany` waits without limit while the group rebalances, and else gives at once what is there. If it waited
+        # for records, or was a task of its own, partitions could be revoked between that and the events here.
+        polled = {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                polled = await self.consumer.getmany(max_records=driver.FEW)
+        except TimeoutError:
+            pass
+        for records in polled.values():
+            for record in records:
+                self.processed(record.partition, record.offset)
+        if not polled:
+            await asyncio.sleep(0.01)
+
+    async def commit(self):
+        with self.committing() as offsets:
+            if offsets:
+                offsets = {aiokafka.TopicPartition(self.topic, place): offset for place, offset in offsets.items()}
+                # The library itself tries for ever.
+                async with asyncio.timeout(driver.LIMIT_S):
+                    await self.consumer.commit(offsets)
+
+    async def close(self):
+        await self.consumer.stop()
 
 
 async def send_each(producer, place, records):

@@ -1,5 +1,7 @@
 """The driver of confluent-kafka, which is librdkafka."""
 
+import time
+
 import confluent_kafka as ck
 from confluent_kafka import admin
 
@@ -13,6 +15,7 @@ class ConfluentKafka(driver.Family):
             "library": f"confluent-kafka {ck.version()}, librdkafka {ck.libversion()[0]}",
             "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
             "reads": True,
+            "groups": ["range", "roundrobin", "cooperative-sticky", "consumer"],
         }
 
     def failure(self, error):
@@ -127,6 +130,9 @@ class ConfluentKafka(driver.Family):
             raise ck.KafkaException(found.error)
         return {"offset": found.offset if found.offset >= 0 else None}
 
+    def new_member(self, request):
+        return Member(self.bootstrap, request)
+
     def admin(self):
         return self.kept(self.new_admin)
 
@@ -157,6 +163,65 @@ class ConfluentKafka(driver.Family):
         result(self.admin().delete_topics([request["topic"]]))
 
 
+class Member(driver.Member):
+    def __init__(self, bootstrap, request):
+        super().__init__(request)
+        if request["assignor"] == "consumer":
+            protocol = {"group.protocol": "consumer"}
+        else:
+            protocol = {
+                "partition.assignment.strategy": request["assignor"],
+                "session.timeout.ms": request["session_timeout_ms"],
+                "heartbeat.interval.ms": request["session_timeout_ms"] // 10,
+            }
+        self.consumer = ck.Consumer({
+            "bootstrap.servers": bootstrap,
+            "group.id": request["group"],
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
+            **protocol,
+        })
+        self.consumer.subscribe(
+            [self.topic],
+            on_assign=lambda _, partitions: self.assigned(partitions),
+            on_revoke=self.on_revoke,
+            on_lost=lambda _, partitions: self.revoked(partitions),
+        )
+
+    def on_revoke(self, _, partitions):
+        self.commit()
+        if self.uncommitted:
+            # The epoch or generation changed meanwhile.
+            time.sleep(0.1)
+            self.commit()
+        self.revoked(partitions)
+
+    def poll(self, timeout_s):
+        message = self.consumer.poll(timeout_s)
+        while message is not None:
+            error = message.error()
+            if not error:
+                self.processed(message.partition(), message.offset())
+            elif of_partition(message) or error.fatal():
+                raise ck.KafkaException(error)
+            else:
+                # News of the group that pass, such as a coordinator that is not there yet.
+                print(error)
+            message = self.consumer.poll(0) if len(self.events) < driver.FEW else None
+
+    def commit(self):
+        with self.committing() as offsets:
+            if offsets:
+                offsets = [ck.TopicPartition(self.topic, *place) for place in offsets.items()]
+                for told in self.consumer.commit(offsets=offsets, asynchronous=False):
+                    if told.error:
+                        raise ck.KafkaException(told.error)
+
+    def close(self):
+        self.consumer.close()
+
+
 def result(futures):
     """What came of the only one of these."""
     [future] = futures.values()
@@ -164,7 +229,7 @@ def result(futures):
 
 
 def of_partition(message):
-    """Whether it is more than news of the group that is not used, which a broker need not have."""
+    """Whether it is more than news of the group."""
     return message.topic() is not None
 
 

@@ -5,9 +5,23 @@ import time
 
 import kafka
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from kafka.errors import BrokerResponseError, NodeNotReadyError, for_code
 
 import driver
+
+ASSIGNORS = {
+    assignor.name: assignor
+    for assignor in [
+        RangePartitionAssignor,
+        RoundRobinPartitionAssignor,
+        StickyPartitionAssignor,
+        CooperativeStickyAssignor,
+    ]
+}
 
 
 class KafkaPython(driver.Family):
@@ -17,6 +31,7 @@ class KafkaPython(driver.Family):
             "library": f"kafka-python {kafka.__version__}",
             "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
             "reads": True,
+            "groups": list(ASSIGNORS),
         }
 
     def failure(self, error):
@@ -111,6 +126,9 @@ class KafkaPython(driver.Family):
         found = self.consumer().offsets_for_times({partition(request): request["timestamp"]})[partition(request)]
         return {"offset": found and found.offset}
 
+    def new_member(self, request):
+        return Member(self.bootstrap, request)
+
     def ask(self, operation, *args, **options):
         """Asks the admin client, which does not itself wait for a broker that it lost."""
         end = time.monotonic() + driver.LIMIT_S
@@ -151,6 +169,57 @@ class KafkaPython(driver.Family):
 
     def delete_topic(self, request):
         self.ask("delete_topics", [request["topic"]])
+
+
+class Member(driver.Member, kafka.AsyncConsumerRebalanceListener):
+    def __init__(self, bootstrap, request):
+        super().__init__(request)
+        self.consumer = kafka.KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=request["group"],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
+            partition_assignment_strategy=[ASSIGNORS[request["assignor"]]],
+            session_timeout_ms=request["session_timeout_ms"],
+            heartbeat_interval_ms=request["session_timeout_ms"] // 10,
+        )
+        self.consumer.subscribe([self.topic], listener=self)
+        # A leader that joins before it knows the topic joins again once it does, and the library forgets that second
+        # join when a poll ends within it.
+        self.consumer.topics()
+
+    async def on_partitions_assigned(self, partitions):
+        self.assigned(partitions)
+
+    async def on_partitions_revoked(self, partitions):
+        # The library's own thread is here, and may not wait in `commit`.
+        with self.committing() as offsets:
+            if offsets:
+                await self.consumer.commit_async(self.positions(offsets))
+        self.revoked(partitions)
+
+    async def on_partitions_lost(self, partitions):
+        self.revoked(partitions)
+
+    def poll(self, timeout_s):
+        for records in self.consumer.poll(timeout_s * 1000, max_records=driver.FEW).values():
+            for record in records:
+                self.processed(record.partition, record.offset)
+
+    def commit(self):
+        with self.committing() as offsets:
+            if offsets:
+                self.consumer.commit(self.positions(offsets))
+
+    def positions(self, offsets):
+        return {
+            kafka.TopicPartition(self.topic, partition): kafka.OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
+        }
+
+    def close(self):
+        self.consumer.close()
 
 
 def partition(request):
