@@ -62,6 +62,8 @@ type Hello struct {
 	CannotRead map[string]string
 	// The assignors of a member of a group.
 	Groups []string
+	// Its members cannot share a group with those of other families.
+	Apart bool
 }
 
 // Place is a partition.
@@ -286,6 +288,7 @@ func (d driver) do(ctx context.Context, r request) (reply, error) {
 			"reads":       true,
 			"cannot_read": hello.CannotRead,
 			"groups":      hello.Groups,
+			"mixes":       !hello.Apart,
 		}, nil
 	case "produce":
 		offsets, err := d.family.Produce(ctx, r.Produce, r.Records)

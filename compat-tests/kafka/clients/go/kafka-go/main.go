@@ -60,6 +60,8 @@ func (f *family) Hello() driver.Hello {
 			"append-time": "readers give the time of the producer, not of the log",
 		},
 		Groups: slices.Sorted(maps.Keys(balancers)),
+		// It writes subscriptions that others find too short, and reads none that are longer.
+		Apart: true,
 	}
 }
 
