@@ -295,6 +295,8 @@ impl GroupShard {
                 groups.insert(Arc::clone(group_id), Group::Consumer(Box::new(group)));
                 Ok(reply)
             }
+            // Kafka tells it in other words to a member that leaves.
+            None if request.member_epoch < 0 => Err(not_found(group_id)),
             None => Err(ErrorCode::GroupIdNotFound.with(format!("Consumer group {group_id} not found."))),
         }
     }

@@ -12,7 +12,7 @@ use super::commands::{
     DescribeGroup, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit, OffsetDelete,
     OffsetFetch, Reply, SyncGroup,
 };
-use super::consumer::tests::{Prefixes, settings};
+use super::consumer::tests::{Prefixes, alive, settings};
 use super::records::GroupRecord;
 use super::shard::GroupShard;
 use crate::coordinator::{Effects, Now, Shard, Stored, Token};
@@ -448,6 +448,21 @@ impl Model {
             assert!(is_told || group.state == "Empty", "{group:?} is not in the log");
         }
     }
+}
+
+/// Who heartbeats and who leaves hear of it in different words, as in Kafka.
+#[test]
+fn members_of_an_unknown_group_are_told_so() {
+    let mut model = Model::new();
+    let mut message = |epoch| {
+        let request = Command::ConsumerGroupHeartbeat(alive("member", epoch));
+        match model.ask(0, 0, request) {
+            Some(Reply::ConsumerGroupHeartbeat(Err(error))) => error.message.unwrap_or_default(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(message(1), "Consumer group group not found.");
+    assert_eq!(message(-1), "Group group not found.");
 }
 
 proptest! {

@@ -250,7 +250,7 @@ pub(super) fn assignment(of: &[(&str, &[i32])]) -> Assignment {
 }
 
 /// What a member sends when nothing changed.
-pub(super) fn alive(member_id: &str, epoch: i32) -> ConsumerGroupHeartbeat {
+pub(in crate::groups) fn alive(member_id: &str, epoch: i32) -> ConsumerGroupHeartbeat {
     ConsumerGroupHeartbeat {
         group_id: GROUP.into(),
         member_id: member_id.into(),
