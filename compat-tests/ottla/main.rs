@@ -8,6 +8,7 @@ mod faults;
 mod fsync;
 mod index;
 mod kills;
+mod loading;
 mod metrics;
 mod power;
 mod preallocate;
