@@ -7,19 +7,31 @@ use self::members::group;
 use crate::wire::{Wire, text};
 
 mod admin;
+mod consumer;
+mod coordinator;
 mod kcat;
 mod members;
+mod migration;
 mod offsets;
+mod offsets_by_id;
 mod records;
+mod subscriptions;
 mod tools;
+mod verifiable;
 
-pub const FAMILIES: [(&str, &[Case]); 6] = [
+pub const FAMILIES: [(&str, &[Case]); 12] = [
     ("groups-kcat", kcat::CASES),
     ("groups-tools", tools::CASES),
     ("groups-members", members::CASES),
+    ("groups-consumer", consumer::CASES),
+    ("groups-subscriptions", subscriptions::CASES),
+    ("groups-migration", migration::CASES),
     ("groups-offsets", offsets::CASES),
+    ("groups-offsets-by-id", offsets_by_id::CASES),
     ("groups-admin", admin::CASES),
+    ("groups-coordinator", coordinator::CASES),
     ("groups-records", records::CASES),
+    ("groups-verifiable", verifiable::CASES),
 ];
 
 /// How the nodes start that these scenarios share: members that come and go hold up no one for long.
@@ -29,6 +41,9 @@ pub fn options() -> Options {
         "group.min.session.timeout.ms=1000",
         "group.consumer.min.heartbeat.interval.ms=100",
         "group.consumer.heartbeat.interval.ms=200",
+        "group.consumer.min.session.timeout.ms=1000",
+        "group.consumer.assignment.interval.ms=0",
+        "group.consumer.max.size=20",
         "group.max.size=20",
     ])
 }
