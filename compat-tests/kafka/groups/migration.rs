@@ -9,12 +9,14 @@ use ottla_compat_tests::scenario::{Case, Session};
 use super::consumer::{Consumers, beat, joining};
 use super::members::{group, heartbeat, join, protocol, stable_member, sync};
 use super::offsets::{commit, committed};
-use super::{describe, options};
+use super::{describe, member_count, options};
 use crate::wire::{Wire, text};
 
 pub const CASES: &[Case] = &[
     Case::code("migration-of-classic-group", classic_group),
     Case::code("migration-of-consumer-group", consumer_group),
+    Case::code("migration-in-rebalance", in_rebalance),
+    Case::code("migration-of-static-members", static_members),
     Case::code("migration-refused", refused),
     Case::code("migration-of-empty-groups", empty_groups),
     Case::code("migration-disabled", |s| policy(s, "disabled")),
@@ -197,6 +199,62 @@ fn consumer_group(s: &mut Session) {
     g.beat("two", 3);
     g.beat("one", 2);
     g.describe(1);
+}
+
+/// Who waits for the end of a classic group's rebalance is told to join the consumer group that it became.
+fn in_rebalance(s: &mut Session) {
+    let mut g = Consumers::open(s, 2);
+    let (member, generation) = g.classic_group(&[0, 1]);
+    let asked = g.w.connection.call(9, &g.classic("")).unwrap();
+    let mut waiting = g.w.connect();
+    let request = g.classic(&asked.member_id);
+    waiting.send(9, &request).unwrap();
+    member_count(&mut g.w, &g.name, 2);
+    g.w.title("a consumer comes in the middle");
+    g.call(1, &joining(&g.name.clone(), "consumer", &["absent"]));
+    let answer = waiting.receive::<JoinGroupRequest>(9);
+    g.w.s.answer::<JoinGroupRequest>(9, answer);
+    g.classic_beat(&member, generation);
+    g.classic_beat(&asked.member_id, generation);
+    let joined = g.w.call(9, &request).unwrap();
+    g.classic_beat(&asked.member_id, joined.generation_id);
+}
+
+/// An instance takes its place under the other protocol, and the group with it.
+fn static_members(s: &mut Session) {
+    let mut g = Consumers::open(s, 2);
+    let name = g.name.clone();
+    let instance = Some(text("instance"));
+    let classic = g.classic("").with_group_instance_id(instance.clone());
+    let joined = g.w.call(9, &classic).unwrap();
+    let (old, generation) = (joined.member_id.to_string(), joined.generation_id);
+    let assigned = SyncGroupRequestAssignment::default()
+        .with_member_id(text(&old))
+        .with_assignment(assignment(&g.topics[0].name, &[0, 1]));
+    let request = sync(&name, &old, generation, &[])
+        .with_group_instance_id(instance.clone())
+        .with_assignments(vec![assigned]);
+    g.w.call(3, &request);
+    g.w.title("as a consumer");
+    let joins = joining(&name, "consumer", &[&g.topics[0].name]).with_instance_id(instance.clone());
+    let joined = g.call(1, &joins).unwrap();
+    g.describe(1);
+    g.w.call(
+        4,
+        &heartbeat(&name, &old, generation).with_group_instance_id(instance.clone()),
+    );
+    g.classic_beat(&old, generation);
+    g.beat("consumer", joined.member_epoch);
+    g.w.title("as a classic member");
+    let joined = g.w.call(9, &classic).unwrap();
+    let new = joined.member_id.to_string();
+    let as_instance =
+        |member: &str| sync(&name, member, joined.generation_id, &[]).with_group_instance_id(instance.clone());
+    g.w.call(3, &as_instance(&new));
+    g.w.call(3, &as_instance(&old));
+    g.classic_beat(&new, joined.generation_id);
+    g.beat("consumer", joined.generation_id);
+    describe(&mut g.w, 6, &name);
 }
 
 /// What a consumer may find where it wants to join.
