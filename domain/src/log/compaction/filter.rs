@@ -1,6 +1,6 @@
 //! What a cleaning leaves of a batch (`MemoryRecords.filterTo` in Kafka, and its filter in `Cleaner`).
 
-use super::offset_map::{Full, OffsetMap};
+use super::offset_map::{Digest, Full, OffsetMap};
 use crate::ids::{Offset, Timestamp};
 use crate::log::producers::ProducerStates;
 use crate::record::batch::{Attributes, BatchHeader, HEADER_SIZE_BYTES, LOG_OVERHEAD_BYTES, TimestampType};
@@ -24,18 +24,16 @@ pub fn map_records(
     body: &[u8],
     first_dirty: Offset,
 ) -> Result<Mapped, RecordError> {
-    let mut reader = Reader::new(body);
-    for _ in 0..header.record_count {
-        let record = RawRecord::read(&mut reader)?;
-        let offset = offset_of(header, record.offset_delta)?;
-        if let Some(key) = record.key
-            && offset >= first_dirty
-            && let Err(Full) = map.put(key, offset)
-        {
-            return Ok(Mapped::Partly);
+    let mut ahead = Ahead::new(header, body);
+    while let Some(records) = ahead.next(map, |offset| offset >= first_dirty)? {
+        for record in records {
+            if let Some(digest) = record.digest
+                && let Err(Full) = map.put(digest, record.offset)
+            {
+                return Ok(Mapped::Partly);
+            }
         }
     }
-    expect_end(&reader)?;
     if header.last_offset() >= first_dirty {
         map.extend_to(header.last_offset());
     }
@@ -50,10 +48,76 @@ fn offset_of(header: &BatchHeader, offset_delta: i32) -> Result<Offset, RecordEr
     }
 }
 
-fn expect_end(reader: &Reader<'_>) -> Result<(), RecordError> {
-    match reader.remaining() {
-        0 => Ok(()),
-        left => Err(RecordError::TrailingBytes(left)),
+/// How many records are read before they are looked at: enough to hide how long memory takes.
+const AHEAD: usize = 32;
+
+/// A record that was read ahead.
+#[derive(Clone, Copy)]
+struct Seen {
+    offset: Offset,
+    timestamp_delta: i64,
+    has_key: bool,
+    has_value: bool,
+    /// Of the key, where it is to be looked for.
+    digest: Option<Digest>,
+    /// Where it begins and ends in the body.
+    range: (usize, usize),
+}
+
+/// The records of a batch, some at a time, with what the map has of them on its way from memory.
+struct Ahead<'a> {
+    header: &'a BatchHeader,
+    reader: Reader<'a>,
+    size_bytes: usize,
+    left: i32,
+    seen: [Seen; AHEAD],
+}
+
+impl<'a> Ahead<'a> {
+    fn new(header: &'a BatchHeader, body: &'a [u8]) -> Ahead<'a> {
+        let nothing = Seen {
+            offset: Offset::NONE,
+            timestamp_delta: 0,
+            has_key: false,
+            has_value: false,
+            digest: None,
+            range: (0, 0),
+        };
+        Ahead {
+            header,
+            reader: Reader::new(body),
+            size_bytes: body.len(),
+            left: header.record_count,
+            seen: [nothing; AHEAD],
+        }
+    }
+
+    /// The next records; `None` at the end, where nothing may be left. Keys are looked for at offsets that are `wanted`.
+    fn next(&mut self, map: &OffsetMap, wanted: impl Fn(Offset) -> bool) -> Result<Option<&[Seen]>, RecordError> {
+        if self.left <= 0 {
+            return match self.reader.remaining() {
+                0 => Ok(None),
+                left => Err(RecordError::TrailingBytes(left)),
+            };
+        }
+        let count = usize::try_from(self.left).unwrap_or(0).min(AHEAD);
+        let records = self.seen.get_mut(..count).unwrap_or_default();
+        for seen in &mut *records {
+            let begin = self.size_bytes - self.reader.remaining();
+            let record = RawRecord::read(&mut self.reader)?;
+            let offset = offset_of(self.header, record.offset_delta)?;
+            *seen = Seen {
+                offset,
+                timestamp_delta: record.timestamp_delta,
+                has_key: record.key.is_some(),
+                has_value: record.value.is_some(),
+                digest: record.key.filter(|_| wanted(offset)).map(|key| map.digest(key)),
+                range: (begin, self.size_bytes - self.reader.remaining()),
+            };
+        }
+        map.warm(records.iter().filter_map(|seen| seen.digest));
+        self.left -= i32::try_from(count).unwrap_or(self.left);
+        Ok(Some(records))
     }
 }
 
@@ -148,16 +212,18 @@ impl BatchFilter<'_> {
         }
     }
 
-    fn is_retained(&self, header: &BatchHeader, offset: Offset, record: &RawRecord<'_>, counts: &mut Counts) -> bool {
-        if header.attributes.is_control() || offset > self.map.latest_offset() {
-            return true;
-        }
-        let Some(key) = record.key else {
-            counts.invalid += 1;
-            return false;
+    fn is_looked_for(&self, header: &BatchHeader, offset: Offset) -> bool {
+        !header.attributes.is_control() && offset <= self.map.latest_offset()
+    }
+
+    fn is_retained(&self, header: &BatchHeader, record: &Seen, counts: &mut Counts) -> bool {
+        let Some(digest) = record.digest else {
+            let is_invalid = !record.has_key && self.is_looked_for(header, record.offset);
+            counts.invalid += u64::from(is_invalid);
+            return !is_invalid;
         };
         let keeps_tombstone = || horizon(header).is_none_or(|horizon| self.now < horizon);
-        self.map.get(key).is_none_or(|latest| offset >= latest) && (record.value.is_some() || keeps_tombstone())
+        self.map.get(digest).is_none_or(|latest| record.offset >= latest) && (record.has_value || keeps_tombstone())
     }
 
     /// Looks at the records of a batch that is not dropped as a whole. `body` is not compressed or decompressed. What stays
@@ -175,7 +241,6 @@ impl BatchFilter<'_> {
         if retention.drops_records {
             return Ok(retention.emptied(header));
         }
-        let mut reader = Reader::new(body);
         let timestamp_of = |delta: i64| match header.attributes.timestamp_type() {
             TimestampType::CreateTime => Timestamp(header.base_timestamp.0.wrapping_add(delta)),
             TimestampType::LogAppendTime => header.max_timestamp,
@@ -187,23 +252,23 @@ impl BatchFilter<'_> {
             has_tombstones: false,
         };
         // Records that stay are copied a run at a time; the current run begins here.
-        let mut run = body;
-        for _ in 0..header.record_count {
-            let before = reader.rest();
-            let record = RawRecord::read(&mut reader)?;
-            let offset = offset_of(header, record.offset_delta)?;
-            if self.is_retained(header, offset, &record, counts) {
-                kept.count += 1;
-                kept.has_tombstones |= record.value.is_none();
-                let timestamp = timestamp_of(record.timestamp_delta);
-                kept.first_timestamp.get_or_insert(timestamp);
-                kept.max_timestamp = kept.max_timestamp.max(timestamp);
-            } else {
-                out.extend_from_slice(run.get(..run.len() - before.len()).unwrap_or_default());
-                run = reader.rest();
+        let mut run = 0;
+        let mut ahead = Ahead::new(header, body);
+        while let Some(records) = ahead.next(self.map, |offset| self.is_looked_for(header, offset))? {
+            for record in records {
+                let (begin, end) = record.range;
+                if self.is_retained(header, record, counts) {
+                    kept.count += 1;
+                    kept.has_tombstones |= !record.has_value;
+                    let timestamp = timestamp_of(record.timestamp_delta);
+                    kept.first_timestamp.get_or_insert(timestamp);
+                    kept.max_timestamp = kept.max_timestamp.max(timestamp);
+                } else {
+                    out.extend_from_slice(body.get(run..begin).unwrap_or_default());
+                    run = end;
+                }
             }
         }
-        expect_end(&reader)?;
         counts.retained += u64::try_from(kept.count).unwrap_or(0);
         if kept.count == 0 {
             return Ok(retention.emptied(header));
@@ -212,7 +277,7 @@ impl BatchFilter<'_> {
         if kept.count == header.record_count && !sets_horizon {
             return Ok(Outcome::Keep);
         }
-        out.extend_from_slice(run);
+        out.extend_from_slice(body.get(run..).unwrap_or_default());
         // Kafka writes the records one by one again, and times count from the first.
         let base_timestamp = match horizon(header) {
             Some(horizon) => horizon,

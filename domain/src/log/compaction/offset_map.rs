@@ -1,5 +1,7 @@
 //! Which offset each key was written at last, in memory of a fixed size (`SkimpyOffsetMap` in Kafka).
 
+use std::hint::black_box;
+
 use super::digest::digest;
 use crate::ids::Offset;
 
@@ -23,6 +25,10 @@ pub struct OffsetMap {
     keys_max: usize,
     latest: Offset,
 }
+
+/// What a map knows of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest([u64; 2]);
 
 /// The map has no place for another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +64,31 @@ impl OffsetMap {
         self.words.len() / WORDS_PER_SLOT
     }
 
+    /// What the map knows a key by.
+    #[inline]
+    pub fn digest(&self, key: &[u8]) -> Digest {
+        Digest(digest(self.secret, key))
+    }
+
+    /// Reads where these keys are, so that looking for each soon after does not wait for memory: the processor reads
+    /// these places all at once, but not those of records that it has not come to.
+    pub fn warm(&self, digests: impl Iterator<Item = Digest>) {
+        let words = digests.map(|digest| self.words.get(self.home(digest) * WORDS_PER_SLOT));
+        black_box(words.flatten().fold(0, |all, word| all ^ word));
+    }
+
+    /// Where a key belongs.
+    #[inline]
+    fn home(&self, Digest([high, _]): Digest) -> usize {
+        ((u128::from(high) * self.slots() as u128) >> 64) as usize
+    }
+
     /// The slot that has this digest, or the free one where it belongs: the index of its first word, and the offset plus
     /// one.
     #[inline]
-    fn find(&self, [high, low]: [u64; 2]) -> (usize, u64) {
-        let slots = self.slots();
-        let mut slot = ((u128::from(high) * slots as u128) >> 64) as usize;
+    fn find(&self, digest: Digest) -> (usize, u64) {
+        let Digest([high, low]) = digest;
+        let mut slot = self.home(digest);
         loop {
             let at = slot * WORDS_PER_SLOT;
             match self.words.get(at..at + WORDS_PER_SLOT) {
@@ -75,7 +100,7 @@ impl OffsetMap {
         }
     }
 
-    fn store(&mut self, at: usize, [high, low]: [u64; 2], stored: u64) {
+    fn store(&mut self, at: usize, Digest([high, low]): Digest, stored: u64) {
         if let Some(slot) = self.words.get_mut(at..at + WORDS_PER_SLOT) {
             slot.copy_from_slice(&[high, low, stored]);
         }
@@ -83,8 +108,7 @@ impl OffsetMap {
 
     /// Notes that a key was written at `offset`. Offsets must ascend. A key that is known is always taken.
     #[inline]
-    pub fn put(&mut self, key: &[u8], offset: Offset) -> Result<(), Full> {
-        let digest = digest(self.secret, key);
+    pub fn put(&mut self, digest: Digest, offset: Offset) -> Result<(), Full> {
         let (mut at, known) = self.find(digest);
         if known == 0 {
             if self.keys >= self.keys_max {
@@ -109,8 +133,9 @@ impl OffsetMap {
             if let [high, low, stored] = slot
                 && *stored > 0
             {
-                let (at, _) = self.find([*high, *low]);
-                self.store(at, [*high, *low], *stored);
+                let digest = Digest([*high, *low]);
+                let (at, _) = self.find(digest);
+                self.store(at, digest, *stored);
             }
         }
         Ok(())
@@ -118,8 +143,8 @@ impl OffsetMap {
 
     /// The latest offset of a key, as far as the map reaches.
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<Offset> {
-        let (_, stored) = self.find(digest(self.secret, key));
+    pub fn get(&self, digest: Digest) -> Option<Offset> {
+        let (_, stored) = self.find(digest);
         stored.checked_sub(1).map(|offset| Offset(offset as i64))
     }
 
@@ -157,7 +182,7 @@ mod tests {
             let mut map = OffsetMap::new(slots * SLOT_SIZE_BYTES, 0.9, secret);
             let mut expected = BTreeMap::new();
             for (offset, key) in (0..).map(Offset).zip(&keys) {
-                match map.put(key, offset) {
+                match map.put(map.digest(key), offset) {
                     Ok(()) => { expected.insert(key.clone(), offset); }
                     Err(Full) => {
                         prop_assert_eq!(expected.len(), ((slots as f64 * 0.9) as usize).clamp(1, slots as usize - 1));
@@ -167,7 +192,7 @@ mod tests {
                 prop_assert_eq!(map.latest_offset(), offset);
             }
             for key in &keys {
-                prop_assert_eq!(map.get(key), expected.get(key).copied());
+                prop_assert_eq!(map.get(map.digest(key)), expected.get(key).copied());
             }
         }
     }
@@ -177,12 +202,12 @@ mod tests {
         let count = 200_000i64;
         let mut map = OffsetMap::new(10 << 20, 0.9, 7);
         for offset in 0..count {
-            map.put(&offset.to_be_bytes(), Offset(offset)).unwrap();
+            map.put(map.digest(&offset.to_be_bytes()), Offset(offset)).unwrap();
         }
         for offset in 0..count {
-            assert_eq!(map.get(&offset.to_be_bytes()), Some(Offset(offset)));
+            assert_eq!(map.get(map.digest(&offset.to_be_bytes())), Some(Offset(offset)));
         }
-        assert_eq!(map.get(b"unknown"), None);
+        assert_eq!(map.get(map.digest(b"unknown")), None);
         assert!(map.words.len() * 8 <= 10 << 20);
         assert!((0.4..0.5).contains(&map.utilization()));
     }
