@@ -47,6 +47,7 @@ fn without_coordinator(s: &mut Session) {
     let leaving = LeaveGroupRequest::default().with_group_id(group(name));
     for version in [0, 9] {
         w.call(version, &join(name, ""));
+        w.call(version, &join(name, "member"));
         w.call(version.min(4), &heartbeat(name, "member", 1));
     }
     for version in [0, 5] {

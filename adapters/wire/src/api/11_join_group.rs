@@ -6,6 +6,8 @@
 //! - Version 7: the protocol type, and null for no protocol (KIP-559). 8: reasons (KIP-800). 9: leaders that need not
 //!   assign (KIP-814).
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -25,7 +27,8 @@ pub(super) async fn handle<N: Node>(
 ) -> Result<JoinGroupResponse, Refusal> {
     let version = call.version();
     let joined = call.group_in_rebalance(command(call, &request)).await?;
-    let refused = |error: ErrorCode| Joined::refused(error, shared(&request.member_id));
+    // Only a group tells a member its own id.
+    let refused = |error: ErrorCode| Joined::refused(error, Arc::default());
     Ok(render(version, joined.unwrap_or_else(refused)))
 }
 

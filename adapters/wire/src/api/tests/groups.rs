@@ -131,12 +131,14 @@ async fn join_group_carries_what_each_version_has() {
 }
 
 #[tokio::test]
-async fn a_refused_join_group_has_no_protocol() {
+async fn a_refused_join_group_has_no_protocol_and_no_member() {
     let fixture = Fixture::start(ListenerKind::Broker);
     refuse(&fixture, ErrorCode::NotCoordinator);
+    let join = join().with_member_id(text("member-1"));
     for version in versions(11) {
-        let response: JoinGroupResponse = ask(&fixture, 11, version, &join()).await;
+        let response: JoinGroupResponse = ask(&fixture, 11, version, &join).await;
         assert_eq!(response.error_code, ErrorCode::NotCoordinator.number());
+        assert_eq!(&*response.member_id, "");
         assert_eq!(response.generation_id, -1);
         assert_eq!(response.protocol_name.as_deref(), (version < 7).then_some(""));
     }
