@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::ids::{Mono, Offset, Timestamp};
+use crate::ids::{Mono, Offset, ProducerId, Timestamp};
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::EncodeError;
 
@@ -108,9 +108,13 @@ pub trait Shard: Send + 'static {
     /// Takes newer metadata into account.
     fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> Effects<Self::Record, Self::Reply>;
 
-    /// Takes a record over into hard state: one that a step has just returned, or one that is read from the log. Says what
-    /// is wrong with one of the log that cannot be: then the shard is of no use.
-    fn apply(&mut self, offset: Offset, record: Self::Record) -> Result<(), String>;
+    /// Takes a record over into hard state: one that a step has just returned, or one that is read from the log. One of a
+    /// transaction of a `producer` counts once that is committed. Says what is wrong with one of the log that cannot be: then
+    /// the shard is of no use.
+    fn apply(&mut self, offset: Offset, producer: Option<ProducerId>, record: Self::Record) -> Result<(), String>;
+
+    /// The transaction of a producer has ended: what it wrote counts from now on, or it is as if it had never been.
+    fn apply_marker(&mut self, producer: ProducerId, is_committed: bool);
 
     /// All records of the log were applied, live ones follow: builds soft state, conservatively.
     fn loaded(&mut self, now: Now) -> Effects<Self::Record, Self::Reply>;

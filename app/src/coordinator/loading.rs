@@ -1,6 +1,7 @@
 //! Reads a shard's state from its log.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use ottla_domain::ids::Offset;
 use ottla_domain::ports::outbound::PartitionLog;
 use ottla_domain::record::batch::{Batches, RecordBatch};
 use ottla_domain::record::compression::CompressionType;
+use ottla_domain::record::control::EndTxnMarker;
 use ottla_domain::record::records::Records;
 use tracing::{info, warn};
 
@@ -56,17 +58,13 @@ pub(super) fn load<L: PartitionLog, M: Shard>(
             }
             next = header.next_offset();
             loaded.bytes += header.size_bytes();
-            if header.attributes.is_transactional() {
-                return Err(format!(
-                    "at offset {} is a transaction, whose offsets are not known to be committed: transactions are not \
-                     available yet",
-                    header.base_offset
-                ));
-            }
-            if !header.attributes.is_control() {
-                batch
-                    .check_crc()
-                    .map_err(|error| format!("at offset {}: {error}", header.base_offset))?;
+            let at = |error: &dyn Display| format!("at offset {}: {error}", header.base_offset);
+            batch.check_crc().map_err(|error| at(&error))?;
+            if header.attributes.is_control() {
+                if let Some(marker) = EndTxnMarker::of_batch(&header, &batch.body()).map_err(|error| at(&error))? {
+                    shard.apply_marker(header.producer_id, marker.committed);
+                }
+            } else {
                 loaded.apply(partition, shard, &batch)?;
             }
         }
@@ -101,8 +99,9 @@ impl Loaded {
         batch: &RecordBatch,
     ) -> Result<(), String> {
         let header = &batch.header;
-        let at = |error: &dyn std::fmt::Display| format!("at offset {}: {error}", header.base_offset);
+        let at = |error: &dyn Display| format!("at offset {}: {error}", header.base_offset);
         let body = batch.body();
+        let producer = header.attributes.is_transactional().then_some(header.producer_id);
         let mut plain = Vec::new();
         let records = match header.attributes.compression() {
             Some(CompressionType::None) => Records::new(header, &body),
@@ -119,7 +118,7 @@ impl Loaded {
             let record = record.map_err(|error| at(&error))?;
             match M::decode(record.key, record.value) {
                 Ok(Stored::Record(stored)) => shard
-                    .apply(record.offset, stored)
+                    .apply(record.offset, producer, stored)
                     .map_err(|reason| format!("the record at offset {}: {reason}", record.offset))?,
                 Ok(Stored::Unknown(number)) => {
                     if self.unknown_types.insert(number) {

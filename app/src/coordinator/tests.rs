@@ -1,15 +1,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use ottla_compression::Codecs;
 use ottla_domain::coordinator::{Effects, Now, Shard, Stored, Token};
 use ottla_domain::error::ErrorCode;
-use ottla_domain::ids::{LeaderEpoch, Mono, Offset};
+use ottla_domain::ids::{LeaderEpoch, Mono, Offset, ProducerEpoch, ProducerId, Timestamp};
+use ottla_domain::log::state::LogState;
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::ports::memory::MemoryLog;
-use ottla_domain::ports::outbound::OpenedLog;
+use ottla_domain::ports::outbound::{EncodedBatch, OpenedLog, PartitionLog as _};
+use ottla_domain::record::batch::RecordBatch;
+use ottla_domain::record::control::{ControlRecordType, EndTxnMarker, control_batch};
 use ottla_domain::record::primitives::EncodeError;
+use ottla_domain::record::records::BatchBuilder;
 use tokio::runtime::Handle;
 
 use super::actor::Actor;
@@ -21,6 +25,8 @@ use crate::clock::{SystemClock, SystemEntropy};
 #[derive(Default)]
 struct Counters {
     counts: BTreeMap<String, usize>,
+    /// What transactions count.
+    open: Vec<(ProducerId, String)>,
     waiting: Vec<Token>,
     due: Option<Mono>,
 }
@@ -89,9 +95,18 @@ impl Shard for Counters {
         Effects::default()
     }
 
-    fn apply(&mut self, _: Offset, record: String) -> Result<(), String> {
-        *self.counts.entry(record).or_default() += 1;
+    fn apply(&mut self, _: Offset, producer: Option<ProducerId>, record: String) -> Result<(), String> {
+        match producer {
+            Some(producer) => self.open.push((producer, record)),
+            None => *self.counts.entry(record).or_default() += 1,
+        }
         Ok(())
+    }
+
+    fn apply_marker(&mut self, producer: ProducerId, is_committed: bool) {
+        for (_, record) in self.open.extract_if(.., |(of, _)| *of == producer) {
+            *self.counts.entry(record).or_default() += usize::from(is_committed);
+        }
     }
 
     fn loaded(&mut self, _: Now) -> Effects<String, usize> {
@@ -251,6 +266,56 @@ async fn a_log_that_cannot_be_read_is_not_served() {
     actor.partition.sync();
     let again = actor_on(actor.partition.log().after_power_failure(), Durability::None);
     assert_eq!(ask(&again, "?a").await, Err(ErrorCode::NotCoordinator));
+}
+
+/// A batch of a producer's transaction.
+fn of_transaction(producer: i64, names: &[&str]) -> RecordBatch {
+    let mut builder = BatchBuilder::new(Offset::ZERO);
+    builder.attributes = builder.attributes.with_transactional(true);
+    (builder.producer_id, builder.producer_epoch) = (ProducerId(producer), ProducerEpoch(0));
+    for name in names {
+        builder.append(Timestamp(1), Some(name.as_bytes()), Some(b"+1"));
+    }
+    builder.build()
+}
+
+/// The marker that ends it.
+fn end(producer: i64, committed: bool) -> RecordBatch {
+    let marker = EndTxnMarker {
+        committed,
+        coordinator_epoch: 0,
+    };
+    marker.batch(ProducerId(producer), ProducerEpoch(0), Timestamp(1))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn transactions_in_the_log_count_once_they_are_committed() {
+    let leader_change = (ControlRecordType::LeaderChange, Bytes::new());
+    let written = [
+        of_transaction(7, &["a", "b"]),
+        of_transaction(8, &["a"]),
+        of_transaction(7, &["a"]),
+        end(8, false),
+        of_transaction(9, &["b"]),
+        end(7, true),
+        control_batch(Offset::ZERO, Timestamp(1), [leader_change]).build(),
+        of_transaction(7, &["b"]),
+    ];
+    let log = MemoryLog::default();
+    for batch in written {
+        let header = batch.header.with_offset(log.log_end_offset(), LeaderEpoch(0));
+        let encoded = EncodedBatch {
+            header,
+            header_bytes: header.encode(),
+            body: batch.body(),
+        };
+        log.append(&[encoded], &LogState::empty_at(Offset::ZERO), Timestamp(1))
+            .unwrap();
+    }
+    log.sync().unwrap();
+    let actor = actor_on(log.after_power_failure(), Durability::None);
+    assert_eq!(ask(&actor, "?a").await, Ok(2));
+    assert_eq!(ask(&actor, "?b").await, Ok(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -220,7 +220,7 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
             let batched = i64::try_from(self.batch.record_count()).unwrap_or(0);
             let offset = self.actor.partition.log_end_offset().plus(batched);
             self.batch.append(self.now.timestamp, key, value);
-            if let Err(reason) = shard.apply(offset, record) {
+            if let Err(reason) = shard.apply(offset, None, record) {
                 error!(partition = %self.actor.partition, reason, "a record of the coordinator's own makes no sense");
                 return self.give_up(ErrorCode::UnknownServerError);
             }

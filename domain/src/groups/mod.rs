@@ -16,6 +16,7 @@ pub mod settings;
 pub mod shard;
 pub mod timers;
 pub mod totals;
+mod transactions;
 
 #[cfg(test)]
 mod tests;

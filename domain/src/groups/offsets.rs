@@ -1,6 +1,6 @@
 //! Committed offsets: how far each group has read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -8,8 +8,9 @@ use super::commands::{
     CommitPartition, CommittedOffset, FetchTopic, FetchedOffset, FetchedOffsets, OffsetCommit, PartitionErrors,
 };
 use super::records::{GroupRecord, OffsetCommitKey, OffsetCommitValue};
+use super::transactions::{OpenTransactions, Place};
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
+use crate::ids::{LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
 
 /// From when on the offsets of a group may expire; groups that are in use keep those of the topics that they subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,11 @@ pub enum ExpirationBase {
     Since(Timestamp),
 }
 
+/// What a record says of an offset.
 #[derive(Clone, Debug, PartialEq)]
-struct Committed {
+pub(super) struct Committed {
+    /// Where the record is in the log.
+    recorded_at: Offset,
     offset: Offset,
     leader_epoch: LeaderEpoch,
     metadata: Arc<str>,
@@ -34,6 +38,26 @@ struct Committed {
 }
 
 impl Committed {
+    fn new(recorded_at: Offset, value: &OffsetCommitValue) -> Self {
+        Committed {
+            recorded_at,
+            offset: Offset(value.offset),
+            leader_epoch: LeaderEpoch(value.leader_epoch),
+            metadata: match value.metadata.as_str() {
+                "" => Arc::default(),
+                metadata => metadata.into(),
+            },
+            committed_at: Timestamp(value.commit_timestamp),
+            expires_at: Timestamp(value.expire_timestamp),
+            topic_id: TopicId(value.topic_id),
+        }
+    }
+
+    /// It is of this life of its topic, as far as it says.
+    fn is_of(&self, topic_id: TopicId) -> bool {
+        self.topic_id == TopicId::ZERO || self.topic_id == topic_id
+    }
+
     fn is_expired(&self, base: ExpirationBase, retention_ms: i64, now: Timestamp) -> bool {
         if self.expires_at != Timestamp::NONE {
             return now >= self.expires_at;
@@ -55,6 +79,7 @@ type ByTopic = BTreeMap<Arc<str>, ByPartition>;
 pub struct Offsets {
     groups: BTreeMap<Arc<str>, ByTopic>,
     count: usize,
+    open: OpenTransactions,
 }
 
 impl Offsets {
@@ -88,32 +113,63 @@ impl Offsets {
         offsets.take(max).collect()
     }
 
-    /// Takes a record over.
-    pub fn apply(&mut self, key: &OffsetCommitKey, value: Option<&OffsetCommitValue>) {
+    /// Takes over a record that is `recorded_at` this offset of the log; one of a transaction counts once that is committed.
+    /// Fails when too many are of transactions that do not end.
+    pub fn apply(
+        &mut self,
+        recorded_at: Offset,
+        producer: Option<ProducerId>,
+        key: &OffsetCommitKey,
+        value: Option<&OffsetCommitValue>,
+    ) -> Result<(), String> {
         let partition = PartitionId(key.partition);
-        let Some(value) = value else {
-            self.remove(&key.group, &key.topic, partition);
-            return;
-        };
-        let committed = Committed {
-            offset: Offset(value.offset),
-            leader_epoch: LeaderEpoch(value.leader_epoch),
-            metadata: match value.metadata.as_str() {
-                "" => Arc::default(),
-                metadata => metadata.into(),
-            },
-            committed_at: Timestamp(value.commit_timestamp),
-            expires_at: Timestamp(value.expire_timestamp),
-            topic_id: TopicId(value.topic_id),
-        };
+        match (value, producer) {
+            (None, _) => {
+                self.remove(&key.group, &key.topic, partition);
+                if self.open.contains(&key.group, &key.topic, partition) {
+                    self.open.remove(&place(key));
+                }
+            }
+            (Some(value), None) => {
+                let committed = Committed::new(recorded_at, value);
+                self.insert(&key.group, &key.topic, partition, committed);
+            }
+            (Some(value), Some(producer)) => {
+                let committed = Committed::new(recorded_at, value);
+                self.open.insert(producer, place(key), committed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction of a producer has ended. What was committed after its own records in the log stays.
+    pub fn end_transaction(&mut self, producer: ProducerId, is_committed: bool) {
+        let ended = self.open.end(producer);
+        for ((group_id, topic, partition), committed) in ended.into_iter().filter(|_| is_committed) {
+            let known = self
+                .groups
+                .get(&group_id)
+                .and_then(|topics| topics.get(&topic)?.get(&partition));
+            if known.is_none_or(|known| known.recorded_at < committed.recorded_at) {
+                self.insert(&group_id, &topic, partition, committed);
+            }
+        }
+    }
+
+    /// The groups that have offsets of open transactions: of how many partitions, and of which producers.
+    pub fn open_transactions(&self) -> impl Iterator<Item = (&Arc<str>, usize, BTreeSet<ProducerId>)> {
+        self.open.groups()
+    }
+
+    fn insert(&mut self, group_id: &str, topic: &str, partition: PartitionId, committed: Committed) {
         // Names are copied for the first offset alone.
-        let topics = match self.groups.get_mut(key.group.as_str()) {
+        let topics = match self.groups.get_mut(group_id) {
             Some(topics) => topics,
-            None => self.groups.entry(key.group.as_str().into()).or_default(),
+            None => self.groups.entry(group_id.into()).or_default(),
         };
-        let partitions = match topics.get_mut(key.topic.as_str()) {
+        let partitions = match topics.get_mut(topic) {
             Some(partitions) => partitions,
-            None => topics.entry(key.topic.as_str().into()).or_default(),
+            None => topics.entry(topic.into()).or_default(),
         };
         if partitions.insert(partition, committed).is_none() {
             self.count += 1;
@@ -183,14 +239,25 @@ impl Offsets {
         (records, outcomes)
     }
 
-    /// Reads offsets; without `topics` all that the group has.
-    pub fn fetch(&self, group_id: &str, topics: Option<Vec<FetchTopic>>) -> FetchedOffsets {
+    /// Reads offsets; without `topics` all that the group has. With `require_stable` those that an open transaction may
+    /// change are not shown (KIP-447).
+    pub fn fetch(&self, group_id: &str, topics: Option<Vec<FetchTopic>>, require_stable: bool) -> FetchedOffsets {
+        let has_open = require_stable && self.open.has_group(group_id);
+        let show = |topic: &str, partition: PartitionId, committed: Option<&Committed>| {
+            if has_open && self.open.contains(group_id, topic, partition) {
+                return FetchedOffset {
+                    error: ErrorCode::UnstableOffsetCommit,
+                    ..shown(partition, None)
+                };
+            }
+            shown(partition, committed)
+        };
         let known = self.groups.get(group_id);
         let Some(topics) = topics else {
             let all = known.into_iter().flatten().map(|(topic, partitions)| {
                 let offsets = partitions
                     .iter()
-                    .map(|(partition, committed)| shown(*partition, Some(committed)));
+                    .map(|(partition, committed)| show(topic, *partition, Some(committed)));
                 (Arc::clone(topic), TopicId::ZERO, offsets.collect())
             });
             return Ok(all.collect());
@@ -200,32 +267,39 @@ impl Offsets {
             let offsets = partitions.into_iter().map(|partition| {
                 let committed = known.and_then(|known| known.get(&partition));
                 // The topic may have been made anew since.
-                let is_same = |committed: &&Committed| {
-                    committed.topic_id == TopicId::ZERO || id == TopicId::ZERO || committed.topic_id == id
-                };
-                shown(partition, committed.filter(is_same))
+                let is_same = |committed: &&Committed| id == TopicId::ZERO || committed.is_of(id);
+                show(&topic, partition, committed.filter(is_same))
             });
-            (topic, id, offsets.collect())
+            let offsets = offsets.collect();
+            (topic, id, offsets)
         });
         Ok(asked.collect())
     }
 
-    /// The tombstones for those of `partitions` that have an offset.
+    /// The tombstones for those of `partitions` that have an offset, be it of an open transaction.
     pub fn delete(&self, group_id: &str, topic: &str, partitions: &[PartitionId]) -> Vec<GroupRecord> {
-        let known = self.groups.get(group_id).and_then(|topics| topics.get(topic));
-        let has_offset = |partition: &&PartitionId| known.is_some_and(|known| known.contains_key(partition));
+        let has_offset = |partition: &&PartitionId| {
+            self.is_committed(group_id, topic, **partition) || self.open.contains(group_id, topic, **partition)
+        };
         let tombstone = |partition: &PartitionId| offset_tombstone(group_id, topic, *partition);
         partitions.iter().filter(has_offset).map(tombstone).collect()
+    }
+
+    fn is_committed(&self, group_id: &str, topic: &str, partition: PartitionId) -> bool {
+        let partitions = self.groups.get(group_id).and_then(|topics| topics.get(topic));
+        partitions.is_some_and(|partitions| partitions.contains_key(&partition))
     }
 
     /// The tombstones for all offsets of a group.
     pub fn delete_all(&self, group_id: &str) -> Vec<GroupRecord> {
         let topics = self.groups.get(group_id).into_iter().flatten();
-        topics
-            .flat_map(|(topic, partitions)| {
-                let tombstone = |partition: &PartitionId| offset_tombstone(group_id, topic, *partition);
-                partitions.keys().map(tombstone)
-            })
+        let committed =
+            topics.flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)));
+        let open = self.open.places(group_id);
+        let open = open.filter(|(topic, partition)| !self.is_committed(group_id, topic, *partition));
+        committed
+            .chain(open)
+            .map(|(topic, partition)| offset_tombstone(group_id, topic, partition))
             .collect()
     }
 
@@ -235,9 +309,16 @@ impl Offsets {
         for (group_id, topics) in &self.groups {
             for (name, id) in deleted {
                 for (partition, committed) in topics.get(name).into_iter().flatten() {
-                    if committed.topic_id == TopicId::ZERO || committed.topic_id == *id {
+                    if committed.is_of(*id) {
                         records.push(offset_tombstone(group_id, name, *partition));
                     }
+                }
+            }
+        }
+        for (name, id) in deleted {
+            for (group_id, partition, mut offers) in self.open.of_topic(name) {
+                if offers.any(|offer| offer.is_of(*id)) && !self.is_committed(group_id, name, partition) {
+                    records.push(offset_tombstone(group_id, name, partition));
                 }
             }
         }
@@ -255,10 +336,11 @@ impl Offsets {
     ) -> (Vec<GroupRecord>, bool) {
         let mut records = Vec::new();
         let known = self.groups.get(group_id);
+        let has_open = self.open.has_group(group_id);
         if base == ExpirationBase::Never {
-            return (records, known.is_none());
+            return (records, known.is_none() && !has_open);
         }
-        let mut all_expired = true;
+        let mut all_expired = !has_open;
         let topics: Vec<&str> = known.into_iter().flatten().map(|(topic, _)| &**topic).collect();
         let subscribed = are_subscribed(&topics);
         for ((topic, partitions), is_subscribed) in known.into_iter().flatten().zip(subscribed) {
@@ -267,7 +349,8 @@ impl Offsets {
                 continue;
             }
             for (partition, committed) in partitions {
-                if committed.is_expired(base, retention_ms, now) {
+                let is_open = has_open && self.open.contains(group_id, topic, *partition);
+                if committed.is_expired(base, retention_ms, now) && !is_open {
                     records.push(offset_tombstone(group_id, topic, *partition));
                 } else {
                     all_expired = false;
@@ -294,6 +377,14 @@ fn offset_key(group_id: &str, topic: &str, partition: PartitionId) -> OffsetComm
         topic: topic.to_owned(),
         partition: partition.0,
     }
+}
+
+fn place(key: &OffsetCommitKey) -> Place {
+    (
+        key.group.as_str().into(),
+        key.topic.as_str().into(),
+        PartitionId(key.partition),
+    )
 }
 
 fn offset_tombstone(group_id: &str, topic: &str, partition: PartitionId) -> GroupRecord {
@@ -336,7 +427,9 @@ mod tests {
     fn apply(offsets: &mut Offsets, records: &[GroupRecord]) {
         for record in records {
             match record {
-                GroupRecord::OffsetCommit(key, value) => offsets.apply(key, value.as_ref()),
+                GroupRecord::OffsetCommit(key, value) => {
+                    offsets.apply(Offset::ZERO, None, key, value.as_ref()).unwrap();
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -370,7 +463,7 @@ mod tests {
         assert_eq!(offsets.count(), 2);
         let asked = |id| Some(vec![("topic".into(), id, vec![PartitionId(0), PartitionId(1)])]);
         for id in [ID, TopicId::ZERO] {
-            let fetched = offsets.fetch("group", asked(id)).unwrap();
+            let fetched = offsets.fetch("group", asked(id), true).unwrap();
             let [known, unknown] = &fetched[0].2[..] else { panic!() };
             assert_eq!((known.offset, known.leader_epoch), (Offset(5), LeaderEpoch(3)));
             assert_eq!(&*known.metadata, "who");
@@ -381,11 +474,11 @@ mod tests {
         }
         // Another life of the topic.
         let fetched = offsets
-            .fetch("group", asked(TopicId(uuid::Uuid::from_u128(8))))
+            .fetch("group", asked(TopicId(uuid::Uuid::from_u128(8))), true)
             .unwrap();
         assert_eq!(fetched[0].2[0].offset, Offset::NONE);
-        assert_eq!(offsets.fetch("group", None).unwrap()[0].2.len(), 2);
-        assert_eq!(offsets.fetch("other", None).unwrap(), []);
+        assert_eq!(offsets.fetch("group", None, true).unwrap()[0].2.len(), 2);
+        assert_eq!(offsets.fetch("other", None, true).unwrap(), []);
     }
 
     #[test]
@@ -432,6 +525,96 @@ mod tests {
         let records = offsets.delete_topics(&[("b".into(), ID)]);
         assert_eq!(records, offsets.delete_all("group"));
         apply(&mut offsets, &records);
+        assert_eq!(offsets, Offsets::default());
+    }
+
+    /// Applies a commit of an offset of partition 0 that is recorded at a place in the log; of a transaction by a producer.
+    fn record(offsets: &mut Offsets, at: i64, producer: Option<i64>, topic: &str, offset: Option<i64>) {
+        let key = offset_key("group", topic, PartitionId(0));
+        let value = offset.map(|offset| OffsetCommitValue {
+            offset,
+            topic_id: ID.0,
+            commit_timestamp: NOW.0,
+            ..OffsetCommitValue::default()
+        });
+        let producer = producer.map(ProducerId);
+        offsets.apply(Offset(at), producer, &key, value.as_ref()).unwrap();
+    }
+
+    /// The offset of partition 0 for those who do not care, and the error for those who ask for a stable one.
+    fn seen(offsets: &Offsets, topic: &str) -> (i64, ErrorCode) {
+        let asked = || Some(vec![(topic.into(), TopicId::ZERO, vec![PartitionId(0)])]);
+        let any = offsets.fetch("group", asked(), false).unwrap()[0].2[0].clone();
+        let stable = offsets.fetch("group", asked(), true).unwrap()[0].2[0].clone();
+        assert_eq!(any.error, ErrorCode::None);
+        let shown = if stable.error.is_none() {
+            any.offset
+        } else {
+            Offset::NONE
+        };
+        assert_eq!(stable.offset, shown);
+        (any.offset.0, stable.error)
+    }
+
+    #[test]
+    fn offsets_of_transactions_count_once_they_are_committed() {
+        let (none, unstable) = (ErrorCode::None, ErrorCode::UnstableOffsetCommit);
+        let mut offsets = Offsets::default();
+        record(&mut offsets, 0, None, "a", Some(1));
+        record(&mut offsets, 1, Some(7), "a", Some(2));
+        record(&mut offsets, 2, Some(8), "a", Some(3));
+        record(&mut offsets, 3, Some(7), "a", Some(4));
+        record(&mut offsets, 4, Some(7), "b", Some(5));
+        assert_eq!(seen(&offsets, "a"), (1, unstable));
+        assert_eq!(seen(&offsets, "b"), (-1, unstable));
+        assert_eq!(seen(&offsets, "c"), (-1, none));
+        let (group, producers) = ("group".into(), BTreeSet::from([7, 8].map(ProducerId)));
+        assert!(offsets.open_transactions().eq([(&group, 2, producers)]));
+        // One at a time, the last one of each.
+        offsets.end_transaction(ProducerId(7), true);
+        assert_eq!(seen(&offsets, "a"), (4, unstable));
+        assert_eq!(seen(&offsets, "b"), (5, none));
+        // What was aborted never was, and a marker may have nothing to end.
+        offsets.end_transaction(ProducerId(8), false);
+        offsets.end_transaction(ProducerId(8), true);
+        offsets.end_transaction(ProducerId(9), true);
+        assert_eq!(seen(&offsets, "a"), (4, none));
+        assert_eq!(offsets.open_transactions().count(), 0);
+        assert_eq!(offsets.count(), 2);
+    }
+
+    #[test]
+    fn the_place_in_the_log_decides_between_commits() {
+        let mut offsets = Offsets::default();
+        record(&mut offsets, 0, Some(7), "a", Some(2));
+        record(&mut offsets, 1, None, "a", Some(3));
+        record(&mut offsets, 2, Some(8), "a", Some(4));
+        record(&mut offsets, 3, Some(7), "b", Some(5));
+        offsets.end_transaction(ProducerId(8), true);
+        offsets.end_transaction(ProducerId(7), true);
+        assert_eq!(seen(&offsets, "a"), (4, ErrorCode::None));
+        // A tombstone is for those of transactions, too.
+        record(&mut offsets, 4, Some(7), "a", Some(6));
+        record(&mut offsets, 5, None, "a", None);
+        record(&mut offsets, 6, Some(7), "b", Some(7));
+        offsets.end_transaction(ProducerId(7), true);
+        assert_eq!(seen(&offsets, "a"), (-1, ErrorCode::None));
+        assert_eq!(seen(&offsets, "b"), (7, ErrorCode::None));
+    }
+
+    #[test]
+    fn deletions_reach_offsets_of_transactions_and_time_does_not() {
+        let mut offsets = Offsets::default();
+        record(&mut offsets, 0, None, "a", Some(1));
+        record(&mut offsets, 1, Some(7), "a", Some(2));
+        record(&mut offsets, 2, Some(7), "b", Some(3));
+        let expired = offsets.expire("group", ExpirationBase::Commit, subscribing_to(""), 0, NOW);
+        assert_eq!(expired, (Vec::new(), false));
+        assert_eq!(offsets.delete("group", "b", &[PartitionId(0), PartitionId(1)]).len(), 1);
+        assert_eq!(offsets.delete_topics(&[("a".into(), ID), ("b".into(), ID)]).len(), 2);
+        let tombstones = offsets.delete_all("group");
+        assert_eq!(tombstones.len(), 2);
+        apply(&mut offsets, &tombstones);
         assert_eq!(offsets, Offsets::default());
     }
 

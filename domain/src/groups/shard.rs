@@ -22,7 +22,7 @@ use super::timers::Timers;
 use super::totals::{Cause, GroupTotals};
 use crate::coordinator::{Effects, Now, Shard, Stored, Token};
 use crate::error::{ApiError, ErrorCode};
-use crate::ids::{Mono, Offset, Timestamp, TopicId};
+use crate::ids::{Mono, Offset, ProducerId, Timestamp, TopicId};
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::EncodeError;
 
@@ -272,7 +272,8 @@ impl GroupShard {
         if let Some(group) = self.groups.get(&request.group_id) {
             group.check_fetch(&request)?;
         }
-        self.offsets.fetch(&request.group_id, request.topics)
+        self.offsets
+            .fetch(&request.group_id, request.topics, request.require_stable)
     }
 
     fn consumer_heartbeat(
@@ -485,7 +486,7 @@ impl Shard for GroupShard {
         effects
     }
 
-    fn apply(&mut self, _offset: Offset, record: GroupRecord) -> Result<(), String> {
+    fn apply(&mut self, offset: Offset, producer: Option<ProducerId>, record: GroupRecord) -> Result<(), String> {
         match record {
             GroupRecord::OffsetCommit(key, value) => {
                 if value.is_some() && !self.groups.contains_key(key.group.as_str()) {
@@ -493,8 +494,9 @@ impl Shard for GroupShard {
                     let group = ClassicGroup::new(Arc::clone(&group_id), NEVER);
                     self.groups.insert(group_id, Group::classic(group));
                 }
-                self.offsets.apply(&key, value.as_ref());
+                self.offsets.apply(offset, producer, &key, value.as_ref())?;
             }
+            // Transactions are of offsets alone: all else counts at once.
             GroupRecord::GroupMetadata(key, None) => {
                 if let Some(Group::Classic(_)) = self.groups.get(key.group.as_str()) {
                     self.groups.remove(key.group.as_str());
@@ -532,6 +534,10 @@ impl Shard for GroupShard {
             }
         }
         Ok(())
+    }
+
+    fn apply_marker(&mut self, producer: ProducerId, is_committed: bool) {
+        self.offsets.end_transaction(producer, is_committed);
     }
 
     fn loaded(&mut self, now: Now) -> Effects<GroupRecord, Reply> {

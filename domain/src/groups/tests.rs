@@ -131,8 +131,9 @@ impl Model {
 
     fn take(&mut self, effects: Effects<GroupRecord, Reply>) {
         for record in effects.records {
+            let offset = Offset(self.log.len() as i64);
             self.log.push(record.clone());
-            self.shard.apply(Offset(self.log.len() as i64), record).unwrap();
+            self.shard.apply(offset, None, record).unwrap();
         }
         for (token, reply) in effects.replies {
             assert!(self.open.remove(&token), "{token:?} is answered twice: {reply:?}");
@@ -399,7 +400,7 @@ impl Model {
             let Stored::Record(stored) = stored else {
                 panic!("{record:?} is not known");
             };
-            shard.apply(Offset(place as i64), stored).unwrap();
+            shard.apply(Offset(place as i64), None, stored).unwrap();
         }
         shard
     }
