@@ -4,6 +4,8 @@
 //! hard state changes, live and on load alike, so that recovery, failover and tests take one path. What may be lost on a
 //! failover (sessions, waiting requests) is soft state: it changes in [`Shard::handle`] and is rebuilt by [`Shard::loaded`].
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -31,29 +33,32 @@ pub struct Now {
 /// What a step asks the shell to do, in this order: apply the records and append them, and, once they are committed, send
 /// the replies.
 #[derive(Debug)]
-pub struct Effects<R, Y> {
+pub struct Effects<R, Y, E = Infallible> {
     /// Go into the log as one batch, or with [`Effects::is_atomic`] unset in several.
     pub records: Vec<R>,
     /// The requests that are answered, of this step or of earlier ones.
     pub replies: Vec<(Token, Y)>,
+    /// What operators are told.
+    pub events: Vec<E>,
     /// The records take effect together or not at all.
     pub is_atomic: bool,
     /// The step has changed nothing but by its records: where they cannot be written, it may be as if it had not been.
     pub is_retractable: bool,
 }
 
-impl<R, Y> Default for Effects<R, Y> {
+impl<R, Y, E> Default for Effects<R, Y, E> {
     fn default() -> Self {
         Effects {
             records: Vec::new(),
             replies: Vec::new(),
+            events: Vec::new(),
             is_atomic: true,
             is_retractable: false,
         }
     }
 }
 
-impl<R, Y> Effects<R, Y> {
+impl<R, Y, E> Effects<R, Y, E> {
     /// A reply without records.
     pub fn reply(token: Token, reply: Y) -> Self {
         Effects {
@@ -62,6 +67,21 @@ impl<R, Y> Effects<R, Y> {
         }
     }
 }
+
+/// Something that operators are told: a line of the log.
+pub trait Event: Display {
+    /// Somebody should look at it.
+    fn is_warning(&self) -> bool;
+}
+
+impl Event for Infallible {
+    fn is_warning(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// The effects of a step of a shard.
+pub type EffectsOf<M> = Effects<<M as Shard>::Record, <M as Shard>::Reply, <M as Shard>::Event>;
 
 /// What the log holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,13 +93,15 @@ pub enum Stored<R> {
 }
 
 /// The state machine behind one partition of an internal topic.
-pub trait Shard: Send + 'static {
+pub trait Shard: Sized + Send + 'static {
     /// What is asked of it.
     type Command: Send + 'static;
     /// What it answers.
     type Reply: Send + 'static;
     /// What it writes.
     type Record: Send + 'static;
+    /// What it tells.
+    type Event: Event + Send + 'static;
 
     /// Appends the bytes of a record's key and value; false for a tombstone, whose value is null. Fails when the record
     /// does not fit its format.
@@ -90,23 +112,17 @@ pub trait Shard: Send + 'static {
 
     /// Takes a command. Changes soft state only; the caller applies the records of the result before the next step.
     /// `entropy` is fresh randomness.
-    fn handle(
-        &mut self,
-        now: Now,
-        entropy: u128,
-        command: Self::Command,
-        token: Token,
-    ) -> Effects<Self::Record, Self::Reply>;
+    fn handle(&mut self, now: Now, entropy: u128, command: Self::Command, token: Token) -> EffectsOf<Self>;
 
     /// Takes the time: what was due by [`Shard::next_deadline`]. The caller calls again while the deadline is not later
     /// than `now`, after it applied the records.
-    fn on_deadline(&mut self, now: Now, entropy: u128) -> Effects<Self::Record, Self::Reply>;
+    fn on_deadline(&mut self, now: Now, entropy: u128) -> EffectsOf<Self>;
 
     /// When [`Shard::on_deadline`] wants to be called, if ever.
     fn next_deadline(&self) -> Option<Mono>;
 
     /// Takes newer metadata into account.
-    fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> Effects<Self::Record, Self::Reply>;
+    fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> EffectsOf<Self>;
 
     /// Takes a record over into hard state: one that a step has just returned, or one that is read from the log. One of a
     /// transaction of a `producer` counts once that is committed. Says what is wrong with one of the log that cannot be: then
@@ -117,5 +133,5 @@ pub trait Shard: Send + 'static {
     fn apply_marker(&mut self, producer: ProducerId, is_committed: bool);
 
     /// All records of the log were applied, live ones follow: builds soft state, conservatively.
-    fn loaded(&mut self, now: Now) -> Effects<Self::Record, Self::Reply>;
+    fn loaded(&mut self, now: Now) -> EffectsOf<Self>;
 }

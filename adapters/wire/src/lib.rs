@@ -21,3 +21,4 @@ pub use api::markdown_table;
 pub use budget::RequestMemory;
 pub use metrics::requests::{ApiRequests, Measure, RequestTotals, Summary, record_requests};
 pub use node::Node;
+pub use rate_limit::RateLimit;

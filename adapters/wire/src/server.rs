@@ -248,7 +248,7 @@ async fn accept<N: Node>(
     quota: Arc<ConnectionQuota>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    static WARNINGS: RateLimit = RateLimit::per_second();
+    static WARNINGS: RateLimit = RateLimit::per_second(1);
     let name = Arc::clone(&shared.listener.name);
     let (open, accepted_total) = (metrics::connection_count(&name), metrics::connections_accepted(&name));
     let turned_away = metrics::connections_turned_away(&name);

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -38,6 +39,7 @@ impl Shard for Counters {
     type Command = String;
     type Reply = usize;
     type Record = String;
+    type Event = Infallible;
 
     fn encode(record: &String, key: &mut BytesMut, value: &mut BytesMut) -> Result<bool, EncodeError> {
         key.put_slice(record.as_bytes());

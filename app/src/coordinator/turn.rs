@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use ottla_domain::coordinator::{Effects, Now, RECORD_OVERHEAD_BYTES, Shard, Token};
+use ottla_domain::coordinator::{EffectsOf, Event, Now, RECORD_OVERHEAD_BYTES, Shard, Token};
 use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::{Mono, Offset};
 use ottla_domain::metadata::image::MetadataImage;
 use ottla_domain::ports::outbound::{Entropy, PartitionLog};
 use ottla_domain::record::records::BatchBuilder;
+use ottla_wire::RateLimit;
 use tokio::sync::oneshot;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::actor::Actor;
+use crate::broker::LedPartition;
 
 /// Whom to answer.
 pub(super) type Answer<M> = oneshot::Sender<Result<<M as Shard>::Reply, ErrorCode>>;
@@ -194,7 +196,7 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
     }
 
     /// Takes the effects of one step over: into memory at once, into the log with the batch.
-    fn absorb(&mut self, effects: Effects<M::Record, M::Reply>) {
+    fn absorb(&mut self, effects: EffectsOf<M>) {
         let batch_max_bytes = self.actor.partition.batch_max_bytes();
         self.core.key.clear();
         self.core.value.clear();
@@ -226,6 +228,9 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
             }
             (key_start, value_start) = (key_end, value_end);
         }
+        for event in effects.events {
+            tell(&self.actor.partition, &event);
+        }
         for (token, reply) in effects.replies {
             if let Some(answer) = self.core.waiting.remove(&token) {
                 self.answers.push((answer, reply));
@@ -242,7 +247,7 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
 
     /// Records that cannot be written. Where the step has changed nothing else, those who asked are told; else the shard's
     /// soft state has moved on, and it begins again from its log.
-    fn refuse(&mut self, effects: &Effects<M::Record, M::Reply>, reason: &str) {
+    fn refuse(&mut self, effects: &EffectsOf<M>, reason: &str) {
         let records = effects.records.len();
         error!(partition = %self.actor.partition, records, reason, "the coordinator's records cannot be written");
         for (token, _) in &effects.replies {
@@ -312,6 +317,21 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
                 return;
             }
         }
+    }
+}
+
+/// Tells operators of an event; clients that cause very many do not fill the log with them.
+fn tell<L: PartitionLog>(partition: &LedPartition<L>, event: &impl Event) {
+    static WARNINGS: RateLimit = RateLimit::per_second(10);
+    static NEWS: RateLimit = RateLimit::per_second(100);
+    if event.is_warning() {
+        if let Some(others) = WARNINGS.allow() {
+            warn!(%partition, others, "{event}");
+        }
+    } else if tracing::enabled!(tracing::Level::INFO)
+        && let Some(others) = NEWS.allow()
+    {
+        info!(%partition, others, "{event}");
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use uuid::Uuid;
 
 use super::commands::Reply;
+use super::events::{GroupEvent, News};
 use super::records::GroupRecord;
 use super::settings::GroupSettings;
 use super::timers::Timers;
@@ -40,6 +41,16 @@ pub trait Patterns: Send + Sync {
     fn matching(&self, pattern: &str, names: &mut dyn Iterator<Item = &Arc<str>>) -> Result<Vec<Arc<str>>, String>;
 }
 
+/// The effects of a step of a group.
+pub type GroupEffects = Effects<GroupRecord, Reply, GroupEvent>;
+
+/// How far a step had come.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    pub(super) records: usize,
+    events: usize,
+}
+
 /// The surroundings of a group while it takes a command or a timer.
 pub struct Context<'a> {
     /// The time of this step.
@@ -55,7 +66,7 @@ pub struct Context<'a> {
     /// What is due when, for all groups of the shard.
     pub timers: &'a mut Timers<Timer>,
     /// What this step asks of the shell.
-    pub effects: &'a mut Effects<GroupRecord, Reply>,
+    pub effects: &'a mut GroupEffects,
 }
 
 impl Context<'_> {
@@ -67,6 +78,26 @@ impl Context<'_> {
     /// Writes a record.
     pub fn write(&mut self, record: GroupRecord) {
         self.effects.records.push(record);
+    }
+
+    /// Tells operators what happens.
+    pub fn tell(&mut self, group_id: &Arc<str>, news: News) {
+        let group_id = Arc::clone(group_id);
+        self.effects.events.push(GroupEvent { group_id, news });
+    }
+
+    /// How far the step has come.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            records: self.effects.records.len(),
+            events: self.effects.events.len(),
+        }
+    }
+
+    /// Nothing is written, and nothing is told, of what came since.
+    pub fn undo(&mut self, mark: Mark) {
+        self.effects.records.truncate(mark.records);
+        self.effects.events.truncate(mark.events);
     }
 
     /// Sets a timer that is due after `delay_ms`.

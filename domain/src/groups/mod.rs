@@ -8,6 +8,7 @@ pub mod classic;
 pub mod commands;
 pub mod consumer;
 pub mod context;
+pub mod events;
 mod group;
 pub mod offsets;
 pub mod partition;

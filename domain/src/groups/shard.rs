@@ -13,14 +13,15 @@ use super::commands::{
     OffsetCommit, OffsetDelete, OffsetFetch, PartitionErrors, Reply, SyncGroup, Synced,
 };
 use super::consumer::{ConsumerGroup, check_heartbeat};
-use super::context::{Context, Patterns, Timer};
+use super::context::{Context, GroupEffects, Patterns, Timer};
+use super::events::{GroupEvent, News, Protocol};
 use super::group::Group;
 use super::offsets::Offsets;
 use super::records::{Decoded, GroupRecord};
 use super::settings::GroupSettings;
 use super::timers::Timers;
 use super::totals::{Cause, GroupTotals};
-use crate::coordinator::{Effects, Now, Shard, Stored, Token};
+use crate::coordinator::{Now, Shard, Stored, Token};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::{Mono, Offset, ProducerId, Timestamp, TopicId};
 use crate::metadata::image::MetadataImage;
@@ -58,7 +59,7 @@ struct World {
 }
 
 impl World {
-    fn context<'a>(&'a mut self, now: Now, entropy: u128, effects: &'a mut Effects<GroupRecord, Reply>) -> Context<'a> {
+    fn context<'a>(&'a mut self, now: Now, entropy: u128, effects: &'a mut GroupEffects) -> Context<'a> {
         Context {
             now,
             entropy,
@@ -145,7 +146,14 @@ impl GroupShard {
             }
             known if request.member_id.is_empty() => {
                 // An empty group is of whichever protocol comes next.
-                known.into_iter().for_each(|group| group.delete(ctx));
+                let news = match known {
+                    Some(group) => {
+                        group.delete(ctx);
+                        News::Converted(Protocol::Classic)
+                    }
+                    None => News::Created(Protocol::Classic),
+                };
+                ctx.tell(&group_id, news);
                 let mut group = ClassicGroup::new(Arc::clone(&group_id), ctx.now);
                 group.join(ctx, request, token);
                 groups.insert(group_id, Group::classic(group));
@@ -238,6 +246,7 @@ impl GroupShard {
         group.check_delete()?;
         ctx.effects.records.extend(offsets.delete_all(&request.group_id));
         group.delete(ctx);
+        ctx.tell(&request.group_id, News::Deleted);
         // All that is left of it after a failure in between is deleted when it is asked for again.
         ctx.effects.is_atomic = false;
         Ok(())
@@ -291,8 +300,14 @@ impl GroupShard {
                 Ok(reply)
             }
             None if request.member_epoch == 0 => {
+                let mark = ctx.mark();
+                ctx.tell(group_id, News::Created(Protocol::Consumer));
                 let mut group = ConsumerGroup::new(Arc::clone(group_id));
-                let reply = group.heartbeat(ctx, request)?;
+                let reply = group.heartbeat(ctx, request);
+                if reply.is_err() {
+                    ctx.undo(mark);
+                }
+                let reply = reply?;
                 groups.insert(Arc::clone(group_id), Group::Consumer(Box::new(group)));
                 Ok(reply)
             }
@@ -330,6 +345,7 @@ impl GroupShard {
             ctx.effects.records.extend(records);
             if all_expired && group.is_empty() {
                 group.delete(ctx);
+                ctx.tell(group_id, News::Deleted);
             }
         }
         ctx.effects.is_atomic = false;
@@ -339,7 +355,7 @@ impl GroupShard {
         );
     }
 
-    fn on_timer(&mut self, now: Now, entropy: u128, timer: &Timer, effects: &mut Effects<GroupRecord, Reply>) {
+    fn on_timer(&mut self, now: Now, entropy: u128, timer: &Timer, effects: &mut GroupEffects) {
         let mut ctx = self.world.context(now, entropy, effects);
         let group_id = match timer {
             Timer::OffsetExpiration => return Self::expire(&mut self.groups, &self.offsets, &mut ctx),
@@ -376,6 +392,7 @@ impl Shard for GroupShard {
     type Command = Command;
     type Reply = Reply;
     type Record = GroupRecord;
+    type Event = GroupEvent;
 
     fn encode(record: &GroupRecord, key: &mut BytesMut, value: &mut BytesMut) -> Result<bool, EncodeError> {
         record.encode(key, value)
@@ -390,8 +407,8 @@ impl Shard for GroupShard {
         }
     }
 
-    fn handle(&mut self, now: Now, entropy: u128, command: Command, token: Token) -> Effects<GroupRecord, Reply> {
-        let mut effects = Effects::default();
+    fn handle(&mut self, now: Now, entropy: u128, command: Command, token: Token) -> GroupEffects {
+        let mut effects = GroupEffects::default();
         let cause = Cause::from(&command);
         let mut ctx = self.world.context(now, entropy, &mut effects);
         let groups = &mut self.groups;
@@ -445,8 +462,8 @@ impl Shard for GroupShard {
         effects
     }
 
-    fn on_deadline(&mut self, now: Now, entropy: u128) -> Effects<GroupRecord, Reply> {
-        let mut effects = Effects::default();
+    fn on_deadline(&mut self, now: Now, entropy: u128) -> GroupEffects {
+        let mut effects = GroupEffects::default();
         if let Some(timer) = self.world.timers.pop_due(now.mono) {
             self.on_timer(now, entropy, &timer, &mut effects);
             self.totals.count(Cause::from(&timer), &effects.records);
@@ -458,8 +475,8 @@ impl Shard for GroupShard {
         self.world.timers.next()
     }
 
-    fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> Effects<GroupRecord, Reply> {
-        let mut effects = Effects::default();
+    fn on_image(&mut self, now: Now, image: Arc<MetadataImage>) -> GroupEffects {
+        let mut effects = GroupEffects::default();
         let old = std::mem::replace(&mut self.world.image, image);
         if self.world.image.configs != old.configs {
             self.world.settings = (self.world.read_settings)(&self.world.image);
@@ -540,12 +557,20 @@ impl Shard for GroupShard {
         self.offsets.end_transaction(producer, is_committed);
     }
 
-    fn loaded(&mut self, now: Now) -> Effects<GroupRecord, Reply> {
+    fn loaded(&mut self, now: Now) -> GroupEffects {
         self.is_loading = false;
-        let mut effects = Effects::default();
+        let mut effects = GroupEffects::default();
         let mut ctx = self.world.context(now, 0, &mut effects);
         for group in self.groups.values_mut() {
             group.loaded(&mut ctx);
+        }
+        for (group_id, partitions, producers) in self.offsets.open_transactions() {
+            let news = News::OpenTransactions {
+                partitions,
+                producers: producers.len(),
+                producer_id: producers.first().map_or(-1, |first| first.0),
+            };
+            ctx.tell(group_id, news);
         }
         ctx.set_timer(
             Timer::OffsetExpiration,

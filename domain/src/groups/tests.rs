@@ -13,9 +13,10 @@ use super::commands::{
     OffsetFetch, Reply, SyncGroup,
 };
 use super::consumer::tests::{Prefixes, alive, settings};
+use super::context::GroupEffects;
 use super::records::GroupRecord;
 use super::shard::GroupShard;
-use crate::coordinator::{Effects, Now, Shard, Stored, Token};
+use crate::coordinator::{Now, Shard, Stored, Token};
 use crate::ids::{LeaderEpoch, Mono, Offset, PartitionId, Timestamp};
 use crate::metadata::image::MetadataImage;
 use crate::metadata::records::{MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord};
@@ -129,7 +130,7 @@ impl Model {
         model
     }
 
-    fn take(&mut self, effects: Effects<GroupRecord, Reply>) {
+    fn take(&mut self, effects: GroupEffects) {
         for record in effects.records {
             let offset = Offset(self.log.len() as i64);
             self.log.push(record.clone());

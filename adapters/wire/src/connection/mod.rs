@@ -324,7 +324,7 @@ impl Unsent<'_> {
 
 /// Tells of a connection that ended by a bug of ours; everything else goes on.
 pub(crate) fn report_panic(listener: &str, error: &JoinError) {
-    static ERRORS: RateLimit = RateLimit::per_second();
+    static ERRORS: RateLimit = RateLimit::per_second(1);
     if error.is_panic() {
         metrics::refused_connection(listener);
         if let Some(others) = ERRORS.allow() {
@@ -334,7 +334,7 @@ pub(crate) fn report_panic(listener: &str, error: &JoinError) {
 }
 
 fn report(listener: &Listening, peer: SocketAddr, ended: &Ended) {
-    static WARNINGS: RateLimit = RateLimit::per_second();
+    static WARNINGS: RateLimit = RateLimit::per_second(1);
     let listener = &*listener.name;
     match ended {
         Ended::Io(error) | Ended::Frame(FrameError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {

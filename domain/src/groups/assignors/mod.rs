@@ -34,6 +34,14 @@ impl Assignor {
         }
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Range => "range",
+        }
+    }
+
     /// The partitions of each member, in the order of the members.
     pub fn assign(self, group: &GroupSpec<'_>) -> Vec<Partitions> {
         match self {

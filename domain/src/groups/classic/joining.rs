@@ -1,5 +1,6 @@
 //! JoinGroup, and the rebalance from its cause to the new generation.
 
+use std::fmt::Arguments;
 use std::slice;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::coordinator::Token;
 use crate::error::ErrorCode;
 use crate::groups::commands::{JoinGroup, Joined, JoinedMember, Reply, Synced};
 use crate::groups::context::{Context, fit_in_a_batch, new_member_id};
+use crate::groups::events::{ClientReason, News, Protocol, Removal, Shown};
 use crate::groups::settings::GroupSettings;
 
 /// A new member waits this long for its first generation. It cannot send heartbeats, and a client that has given up meanwhile
@@ -119,8 +121,14 @@ impl ClassicGroup {
             // A leader that joins again asks for a rebalance, say because topics have changed; a follower is told where it is.
             Phase::Stable if is_unchanged && !is_leader => self.reply_joined(ctx, member_id, token),
             _ => {
+                let what = if is_unchanged {
+                    "leader"
+                } else {
+                    "member with other metadata,"
+                };
                 self.update_member(ctx, request, protocols, member_id, token);
-                self.rebalance_or_complete_join(ctx);
+                let (member_id, reason) = (Shown(member_id), client_reason(request));
+                self.rebalance_or_complete_join(ctx, format_args!("{what} {member_id} joins again{reason}"));
             }
         }
     }
@@ -153,7 +161,14 @@ impl ClassicGroup {
             session: Session::of_new_member(),
         });
         self.members.join(&member_id, token);
-        self.rebalance_or_complete_join(ctx);
+        let news = News::Joined {
+            member_id: member_id.clone(),
+            instance_id: request.group_instance_id.clone(),
+            protocol: Protocol::Classic,
+        };
+        ctx.tell(&self.group_id, news);
+        let (member_id, reason) = (Shown(&member_id), client_reason(request));
+        self.rebalance_or_complete_join(ctx, format_args!("member {member_id} joins{reason}"));
     }
 
     /// Takes over what a member says of itself; it waits in this request from now on, and no longer in an earlier one.
@@ -214,6 +229,14 @@ impl ClassicGroup {
             self.write(ctx, record);
         }
 
+        if let Some(instance_id) = &former.group_instance_id {
+            let news = News::Replaced {
+                instance_id: instance_id.clone(),
+                former_id: former_id.clone(),
+                member_id: member_id.clone(),
+            };
+            ctx.tell(&self.group_id, news);
+        }
         ctx.timers.cancel(&self.member_timer(former_id));
         if let Some(token) = former.session.joining {
             refuse_join(ctx, token, ErrorCode::FencedInstanceId, former_id.clone());
@@ -225,7 +248,8 @@ impl ClassicGroup {
 
         if !keeps_generation {
             self.members.join(&member_id, token);
-            self.rebalance_or_complete_join(ctx);
+            let (member_id, reason) = (Shown(&member_id), client_reason(request));
+            self.rebalance_or_complete_join(ctx, format_args!("static member {member_id} came back{reason}"));
         } else if request.supports_skipping_assignment {
             let mut joined = self.joined(&member_id);
             joined.skip_assignment = self.is_leader(&member_id);
@@ -241,11 +265,11 @@ impl ClassicGroup {
         }
     }
 
-    fn rebalance_or_complete_join(&mut self, ctx: &mut Context<'_>) {
+    fn rebalance_or_complete_join(&mut self, ctx: &mut Context<'_>, reason: Arguments<'_>) {
         if matches!(self.phase, Phase::PreparingRebalance(_)) {
             self.maybe_complete_join(ctx);
         } else {
-            self.prepare_rebalance(ctx);
+            self.prepare_rebalance(ctx, reason);
         }
     }
 
@@ -260,8 +284,14 @@ impl ClassicGroup {
         self.members.joining_count() == self.members.len() && self.pending.ids.is_empty()
     }
 
-    /// Asks all members to join again. Not for a group that is asking already.
-    pub fn prepare_rebalance(&mut self, ctx: &mut Context<'_>) {
+    /// Asks all members to join again, for a reason that operators are told. Not for a group that is asking already.
+    pub fn prepare_rebalance(&mut self, ctx: &mut Context<'_>, reason: Arguments<'_>) {
+        let news = News::Rebalancing {
+            from: self.state(),
+            generation_id: self.generation.id,
+            reason: reason.to_string(),
+        };
+        ctx.tell(&self.group_id, news);
         if self.phase == Phase::CompletingRebalance {
             self.members.assign(|_| Bytes::new());
             self.answer_syncs(ctx, ErrorCode::RebalanceInProgress);
@@ -314,11 +344,15 @@ impl ClassicGroup {
                 .iter()
                 .filter(|member| !member.is_joining() && member.group_instance_id.is_none());
             let late: Vec<_> = late.map(|member| member.member_id.clone()).collect();
+            if !late.is_empty() {
+                ctx.tell(&self.group_id, News::Removed(Removal::RebalanceTimeout, late.clone()));
+            }
             for member_id in late {
                 self.remove_member(ctx, &member_id);
             }
         }
-        if !self.elect_leader() && !self.members.is_empty() {
+        if !self.elect_leader(ctx) && !self.members.is_empty() {
+            ctx.tell(&self.group_id, News::NobodyJoined);
             // Static members that are all silent: wait until one comes or their sessions end.
             if let Phase::PreparingRebalance(Some(initial)) = &mut self.phase {
                 initial.remaining_ms = 0;
@@ -331,6 +365,8 @@ impl ClassicGroup {
         self.generation.protocol_name = self.members.elect_protocol();
         if self.members.is_empty() {
             self.enter(ctx.now, Phase::Empty);
+            let generation_id = self.generation.id;
+            ctx.tell(&self.group_id, News::Empty { generation_id });
             let record = self.to_record();
             // Without the record the last stable generation comes back after a failover, and its sessions end.
             if fit_in_a_batch(slice::from_ref(&record), ctx.settings.record_max_bytes) {
@@ -339,6 +375,11 @@ impl ClassicGroup {
             return;
         }
         self.enter(ctx.now, Phase::CompletingRebalance);
+        let news = News::Generation {
+            id: self.generation.id,
+            members: self.members.len(),
+        };
+        ctx.tell(&self.group_id, news);
         for waiting in self.members.begin_generation() {
             ctx.set_timer(
                 self.member_timer(&waiting.member_id),
@@ -353,7 +394,7 @@ impl ClassicGroup {
     }
 
     /// Keeps the leader if it has joined, else takes the first member that has. False when none has.
-    fn elect_leader(&mut self) -> bool {
+    fn elect_leader(&mut self, ctx: &mut Context<'_>) -> bool {
         let leader = self
             .generation
             .leader
@@ -366,7 +407,7 @@ impl ClassicGroup {
         let joined = joined.map(|member| member.member_id.clone());
         let is_elected = joined.is_some();
         if is_elected {
-            self.generation.leader = joined;
+            self.set_leader(ctx, joined);
         }
         is_elected
     }
@@ -402,6 +443,11 @@ impl ClassicGroup {
             members,
         }
     }
+}
+
+/// Why the member says that it joins, behind a reason of ours.
+fn client_reason(request: &JoinGroup) -> String {
+    ClientReason::of(request.reason.as_deref()).map_or_else(String::new, |reason| reason.to_string())
 }
 
 fn refuse_join(ctx: &mut Context<'_>, token: Token, error: ErrorCode, member_id: Arc<str>) {

@@ -1,9 +1,12 @@
 //! LeaveGroup.
 
+use std::sync::Arc;
+
 use super::{ClassicGroup, Phase};
 use crate::error::ErrorCode;
 use crate::groups::commands::{LeaveGroup, LeavingMember, Left};
 use crate::groups::context::Context;
+use crate::groups::events::{ClientReason, News};
 
 impl ClassicGroup {
     /// Members leave, or an administrator takes them out, static ones by their instance ids alone (KIP-345).
@@ -16,7 +19,10 @@ impl ClassicGroup {
         }
         match self.phase {
             // An id that was only given away takes nothing with it.
-            Phase::CompletingRebalance | Phase::Stable if self.members.len() < count => self.prepare_rebalance(ctx),
+            Phase::CompletingRebalance | Phase::Stable if self.members.len() < count => {
+                let left = count - self.members.len();
+                self.prepare_rebalance(ctx, format_args!("{left} members left"));
+            }
             _ => self.maybe_complete_join(ctx),
         }
         Left {
@@ -31,10 +37,12 @@ impl ClassicGroup {
             let member_id = instance.and_then(|instance| self.members.static_id(instance));
             member_id.ok_or(ErrorCode::UnknownMemberId)?.clone()
         } else if self.remove_pending(ctx, &member.member_id) {
-            return Ok(());
+            member.member_id.clone()
         } else {
             self.check_member(&member.member_id, instance)?.member_id.clone()
         };
+        let reason = ClientReason::of(member.reason.as_deref());
+        ctx.tell(&self.group_id, News::Left(Arc::clone(&member_id), reason));
         self.remove_member(ctx, &member_id);
         Ok(())
     }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::context::{Context, Timer};
+use super::events::News;
 use super::records::{GroupMetadataKey, GroupMetadataValue, GroupRecord, MemberMetadata};
 use crate::coordinator::Now;
 use crate::error::ErrorCode;
@@ -300,7 +301,7 @@ impl ClassicGroup {
             self.renew_session(ctx, member);
         }
         if self.members.len() > ctx.settings.max_size {
-            self.prepare_rebalance(ctx);
+            self.prepare_rebalance(ctx, format_args!("it has more members than group.max.size allows"));
         }
     }
 
@@ -361,6 +362,14 @@ impl ClassicGroup {
         self.generation.leader.as_deref() == Some(member_id)
     }
 
+    /// Another member leads, if any.
+    fn set_leader(&mut self, ctx: &mut Context<'_>, leader: Option<Arc<str>>) {
+        let former = std::mem::replace(&mut self.generation.leader, leader.clone());
+        if let (Some(former_id), Some(leader)) = (former, leader) {
+            ctx.tell(&self.group_id, News::NewLeader { former_id, leader });
+        }
+    }
+
     fn enter(&mut self, now: Now, phase: Phase) {
         self.phase = phase;
         self.generation.since = Some(now.timestamp);
@@ -392,7 +401,8 @@ impl ClassicGroup {
             ctx.reply(token, Reply::SyncGroup(Synced::refused(ErrorCode::UnknownMemberId)));
         }
         if self.is_leader(member_id) {
-            self.generation.leader = self.members.iter().next().map(|member| member.member_id.clone());
+            let first = self.members.iter().next().map(|member| member.member_id.clone());
+            self.set_leader(ctx, first);
         }
         true
     }

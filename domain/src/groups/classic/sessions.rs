@@ -6,6 +6,7 @@ use super::{ClassicGroup, Phase};
 use crate::error::ErrorCode;
 use crate::groups::commands::{Heartbeat, OffsetCommit};
 use crate::groups::context::Context;
+use crate::groups::events::{News, Removal, Shown};
 
 impl ClassicGroup {
     /// A member lives. REBALANCE_IN_PROGRESS asks it to join again.
@@ -48,7 +49,10 @@ impl ClassicGroup {
 
     /// A member was silent, or did not come back with the id that it was given.
     pub(super) fn expire_session(&mut self, ctx: &mut Context<'_>, member_id: &Arc<str>) {
-        if !self.remove_pending(ctx, member_id) {
+        let removed = |removal| News::Removed(removal, vec![Arc::clone(member_id)]);
+        if self.remove_pending(ctx, member_id) {
+            ctx.tell(&self.group_id, removed(Removal::NeverJoined));
+        } else {
             let is_silent = self
                 .members
                 .get(member_id)
@@ -56,9 +60,11 @@ impl ClassicGroup {
             if !is_silent {
                 return;
             }
+            ctx.tell(&self.group_id, removed(Removal::SessionTimeout));
             self.remove_member(ctx, member_id);
             if matches!(self.phase, Phase::CompletingRebalance | Phase::Stable) {
-                return self.prepare_rebalance(ctx);
+                let member_id = Shown(member_id);
+                return self.prepare_rebalance(ctx, format_args!("member {member_id} was silent"));
             }
         }
         if matches!(self.phase, Phase::PreparingRebalance(_)) && self.have_all_joined() {

@@ -10,6 +10,7 @@ use crate::coordinator::Token;
 use crate::error::ErrorCode;
 use crate::groups::commands::{Reply, SyncGroup, Synced};
 use crate::groups::context::{Context, fit_in_a_batch};
+use crate::groups::events::{News, Removal};
 
 impl ClassicGroup {
     /// A member asks for its assignment.
@@ -70,10 +71,18 @@ impl ClassicGroup {
             self.generation.since = since;
             self.members.assign(|_| Bytes::new());
             self.answer_syncs(ctx, ErrorCode::UnknownServerError);
-            return self.prepare_rebalance(ctx);
+            return self.prepare_rebalance(ctx, format_args!("the leader's assignments do not fit in the log"));
         }
+        let members = self.members.len();
+        let news = News::Stable {
+            generation_id: self.generation.id,
+            leader: request.member_id.clone(),
+            members,
+            forgotten: members - assignments.len(),
+        };
         self.members.assign(of);
         self.enter(ctx.now, Phase::Stable);
+        ctx.tell(&self.group_id, news);
         self.write(ctx, record);
         self.answer_syncs(ctx, ErrorCode::None);
     }
@@ -112,9 +121,11 @@ impl ClassicGroup {
         if !is_waiting || self.members.have_synced() {
             return;
         }
-        for member_id in self.members.owing_sync() {
+        let late = self.members.owing_sync();
+        ctx.tell(&self.group_id, News::Removed(Removal::SyncTimeout, late.clone()));
+        for member_id in late {
             self.remove_member(ctx, &member_id);
         }
-        self.prepare_rebalance(ctx);
+        self.prepare_rebalance(ctx, format_args!("members did not ask for their assignment"));
     }
 }

@@ -11,31 +11,27 @@ use super::{ConsumerGroup, check_size, heartbeat};
 use crate::error::{ApiError, ErrorCode};
 use crate::groups::classic::{CONSUMER_PROTOCOL_TYPE, Protocols};
 use crate::groups::commands::{Heartbeat, JoinGroup, Joined, LeaveGroup, Left, SyncGroup, Synced};
-use crate::groups::context::Context;
+use crate::groups::context::{Context, Mark};
+use crate::groups::events::{ClientReason, News};
 use crate::groups::records::{ClassicMemberMetadata, ClassicProtocol, ConsumerGroupMemberMetadataValue};
 
 impl ConsumerGroup {
     /// A member of the classic protocol joins this group, which is not empty, or joins again. It is told that another one
     /// leads, as nobody has to assign.
     pub fn classic_join(&mut self, ctx: &mut Context<'_>, request: &JoinGroup) -> Joined {
-        let mark = ctx.effects.records.len();
+        let mark = ctx.mark();
         let was_hash_current = self.is_hash_current;
         let joined = self.try_classic_join(ctx, request, mark);
         let joined = joined.and_then(|joined| check_size(ctx, mark).map(|()| joined));
         joined.unwrap_or_else(|error| {
-            ctx.effects.records.truncate(mark);
+            ctx.undo(mark);
             self.is_hash_current = was_hash_current;
             self.downgraded = None;
             Joined::refused(error.code, Arc::default())
         })
     }
 
-    fn try_classic_join(
-        &mut self,
-        ctx: &mut Context<'_>,
-        request: &JoinGroup,
-        mark: usize,
-    ) -> Result<Joined, ApiError> {
+    fn try_classic_join(&mut self, ctx: &mut Context<'_>, request: &JoinGroup, mark: Mark) -> Result<Joined, ApiError> {
         let policy = ctx.settings.consumer_migration_policy;
         if !policy.allows_upgrade && !policy.allows_downgrade {
             return Err(ErrorCode::InconsistentGroupProtocol.into());
@@ -85,7 +81,7 @@ impl ConsumerGroup {
                 || old.pattern().is_some()
                 || !self.is_hash_current
                 || self.state.target_epoch < self.state.epoch;
-            let written = ctx.effects.records.split_off(mark);
+            let written = ctx.effects.records.split_off(mark.records);
             if let Some((generation_id, protocol)) =
                 self.downgrade(ctx, &BTreeSet::new(), Some((&member_id, &joining)), rebalance)
             {
@@ -180,22 +176,19 @@ impl ConsumerGroup {
     /// Members are taken out, be they of the classic protocol or not: an administrator may remove any.
     pub fn classic_leave(&mut self, ctx: &mut Context<'_>, request: &LeaveGroup) -> Left {
         let mut leavers = Vec::new();
-        let outcome = |leaver: Result<Arc<str>, ErrorCode>, leavers: &mut Vec<Arc<str>>| match leaver {
-            Ok(member_id) => {
-                leavers.push(member_id);
-                ErrorCode::None
-            }
-            Err(error) => error,
-        };
-        let members = request
-            .members
-            .iter()
-            .map(|leaving| {
-                let leaver = self.leaver(&leaving.member_id, leaving.group_instance_id.as_deref());
-                let error = outcome(leaver, &mut leavers);
-                (Arc::clone(&leaving.member_id), leaving.group_instance_id.clone(), error)
-            })
-            .collect();
+        let mut members = Vec::with_capacity(request.members.len());
+        for leaving in &request.members {
+            let error = match self.leaver(&leaving.member_id, leaving.group_instance_id.as_deref()) {
+                Ok(member_id) => {
+                    let reason = ClientReason::of(leaving.reason.as_deref());
+                    ctx.tell(&self.group_id, News::Left(Arc::clone(&member_id), reason));
+                    leavers.push(member_id);
+                    ErrorCode::None
+                }
+                Err(error) => error,
+            };
+            members.push((Arc::clone(&leaving.member_id), leaving.group_instance_id.clone(), error));
+        }
         self.fence(ctx, &leavers);
         Left {
             error: ErrorCode::None,

@@ -71,7 +71,7 @@ impl ConsumerGroup {
         ctx: &mut Context<'_>,
         request: &ConsumerGroupHeartbeat,
     ) -> Result<ConsumerGroupHeartbeatReply, ApiError> {
-        let mark = ctx.effects.records.len();
+        let mark = ctx.mark();
         let was_hash_current = self.is_hash_current;
         let reply = if request.member_epoch < 0 {
             self.leave(ctx, request)
@@ -80,7 +80,7 @@ impl ConsumerGroup {
         };
         let reply = reply.and_then(|reply| check_size(ctx, mark).map(|()| reply));
         if reply.is_err() {
-            ctx.effects.records.truncate(mark);
+            ctx.undo(mark);
             self.is_hash_current = was_hash_current;
             self.downgraded = None;
         }

@@ -10,6 +10,7 @@ use super::topics::SubscriptionChange;
 use crate::error::ApiError;
 use crate::groups::commands::{ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply};
 use crate::groups::context::Context;
+use crate::groups::events::{News, Removal};
 
 impl ConsumerGroup {
     /// A member leaves, or a static one for a while: it keeps what it has until its session ends.
@@ -30,7 +31,9 @@ impl ConsumerGroup {
         if request.member_epoch == LEAVE_STATIC_EPOCH {
             let left = left_for_a_while(&member.current);
             ctx.write(records::current(&self.group_id, member_id, Some(&left)));
+            ctx.tell(&self.group_id, News::LeftForAWhile(Arc::clone(member_id)));
         } else {
+            ctx.tell(&self.group_id, News::Left(Arc::clone(member_id), None));
             self.fence(ctx, &[Arc::clone(member_id)]);
         }
         Ok(ConsumerGroupHeartbeatReply {
@@ -48,6 +51,14 @@ impl ConsumerGroup {
             member.is_classic() || member.current.state == MemberState::UnrevokedPartitions
         });
         if is_late {
+            self.expel(ctx, member_id, Removal::RebalanceTimeout);
+        }
+    }
+
+    /// Takes a member out that did not do its part.
+    pub(super) fn expel(&mut self, ctx: &mut Context<'_>, member_id: &Arc<str>, removal: Removal) {
+        if self.state.members.contains_key(member_id) {
+            ctx.tell(&self.group_id, News::Removed(removal, vec![Arc::clone(member_id)]));
             self.fence(ctx, &[Arc::clone(member_id)]);
         }
     }
@@ -88,6 +99,8 @@ impl ConsumerGroup {
         let hash = self.hash_after(ctx, &SubscriptionChange::of_leavers(&self.state, &members, &patterns));
         let epoch = self.state.epoch.saturating_add(1);
         ctx.write(records::epoch(&self.group_id, Some((epoch, hash))));
+        let reason = "members are gone";
+        ctx.tell(&self.group_id, News::Epoch { epoch, reason });
 
         for member_id in leavers {
             ctx.timers.cancel(&self.session_timer(member_id));

@@ -16,6 +16,7 @@ use crate::groups::assignors::Partitions;
 use crate::groups::classic::{self, CONSUMER_PROTOCOL_TYPE, ClassicGroup, Protocols, Session};
 use crate::groups::commands::{ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply};
 use crate::groups::context::{Context, Timer};
+use crate::groups::events::{News, Protocol};
 use crate::groups::records::{ConsumerGroupMemberMetadataValue, GroupMetadataKey, GroupRecord};
 
 impl ConsumerGroup {
@@ -31,14 +32,16 @@ impl ConsumerGroup {
             let message = format!("Group {} is not a consumer group.", request.group_id);
             return Err(ErrorCode::GroupIdNotFound.with(message));
         }
-        let mark = ctx.effects.records.len();
+        let mark = ctx.mark();
+        ctx.tell(classic.group_id(), News::Converted(Protocol::Consumer));
         let upgraded = upgraded(ctx, classic).and_then(|mut group| {
             let reply = group.heartbeat(ctx, request)?;
             check_size(ctx, mark)?;
             Ok((group, reply))
         });
-        if upgraded.is_err() {
-            ctx.effects.records.truncate(mark);
+        if let Err(error) = &upgraded {
+            ctx.undo(mark);
+            ctx.tell(classic.group_id(), News::NotConverted(error.to_string()));
             return upgraded;
         }
         classic.give_up(ctx, ErrorCode::RebalanceInProgress);
@@ -108,17 +111,18 @@ impl ConsumerGroup {
         });
         let agreed = (group.generation_id(), group.protocol_name()?.clone());
 
-        let mark = ctx.effects.records.len();
+        let mark = ctx.mark();
         records::remove_group(&self.group_id, &self.state, &mut ctx.effects.records);
         ctx.write(group.to_record());
         if check_size(ctx, mark).is_err() {
-            ctx.effects.records.truncate(mark);
+            ctx.undo(mark);
             return None;
         }
+        ctx.tell(&self.group_id, News::Converted(Protocol::Classic));
         self.cancel_timers(ctx);
         group.loaded(ctx);
         if rebalance {
-            group.prepare_rebalance(ctx);
+            group.prepare_rebalance(ctx, format_args!("its members have to learn what they read now"));
         }
         self.downgraded = Some(Box::new(group));
         Some(agreed)
@@ -129,7 +133,7 @@ impl ConsumerGroup {
 fn upgraded(ctx: &mut Context<'_>, classic: &ClassicGroup) -> Result<ConsumerGroup, ApiError> {
     let group_id = classic.group_id();
     let mut group = ConsumerGroup::new(Arc::clone(group_id));
-    let mark = ctx.effects.records.len();
+    let mark = ctx.mark();
     let key = GroupMetadataKey {
         group: group_id.to_string(),
     };
@@ -189,7 +193,7 @@ fn upgraded(ctx: &mut Context<'_>, classic: &ClassicGroup) -> Result<ConsumerGro
         };
         ctx.write(records::current(group_id, &member.member_id, Some(&current)));
     }
-    for record in ctx.effects.records.iter().skip(mark) {
+    for record in ctx.effects.records.iter().skip(mark.records) {
         group.apply(record);
     }
     group.is_hash_current = true;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::error::{ApiError, ErrorCode};
 use crate::groups::classic::ClassicGroup;
-use crate::groups::context::{Context, Timer, fit_in_a_batch};
+use crate::groups::context::{Context, Mark, Timer, fit_in_a_batch};
+use crate::groups::events::Removal;
 use crate::groups::records::GroupRecord;
 
 mod classic_members;
@@ -98,10 +99,10 @@ impl ConsumerGroup {
 
     /// One of the group's timers is due. Those of members that are gone or came to life again mean nothing any more.
     pub fn on_timer(&mut self, ctx: &mut Context<'_>, timer: &Timer) {
-        let mark = ctx.effects.records.len();
+        let mark = ctx.mark();
         let was_hash_current = self.is_hash_current;
         match timer {
-            Timer::ConsumerSession(_, member_id) => self.fence(ctx, &[Arc::clone(member_id)]),
+            Timer::ConsumerSession(_, member_id) => self.expel(ctx, member_id, Removal::SessionTimeout),
             Timer::ConsumerRebalance(_, member_id) => self.on_rebalance_timer(ctx, member_id),
             Timer::ConsumerAssignment(_) => self.on_assignment_timer(ctx),
             Timer::ConsumerPatterns(_) => self.refresh_patterns(ctx),
@@ -109,7 +110,7 @@ impl ConsumerGroup {
         }
         // What does not fit is not done. Nobody is told but those who come with heartbeats.
         if check_size(ctx, mark).is_err() {
-            ctx.effects.records.truncate(mark);
+            ctx.undo(mark);
             self.is_hash_current = was_hash_current;
             self.downgraded = None;
         }
@@ -134,8 +135,8 @@ impl ConsumerGroup {
 }
 
 /// Refuses records of this step, those from `mark` on, that the log would not take as one batch.
-fn check_size(ctx: &Context<'_>, mark: usize) -> Result<(), ApiError> {
-    let records = ctx.effects.records.get(mark..).unwrap_or_default();
+fn check_size(ctx: &Context<'_>, mark: Mark) -> Result<(), ApiError> {
+    let records = ctx.effects.records.get(mark.records..).unwrap_or_default();
     let limit_bytes = ctx.settings.record_max_bytes;
     if fit_in_a_batch(records, limit_bytes) {
         return Ok(());

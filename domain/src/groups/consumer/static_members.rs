@@ -9,6 +9,7 @@ use super::records;
 use crate::error::{ApiError, ErrorCode};
 use crate::groups::commands::Assignment;
 use crate::groups::context::Context;
+use crate::groups::events::{News, Protocol};
 
 /// Who sends a heartbeat or a JoinGroup.
 #[derive(Clone, Copy, Debug)]
@@ -43,14 +44,14 @@ impl ConsumerGroup {
                     sender.check_epoch(member)?;
                     Ok(None)
                 }
-                None if joins => Ok(Some(Member::default())),
+                None if joins => Ok(Some(self.tell_of(ctx, sender))),
                 None => Err(self.unknown_member(member_id)),
             };
         };
         match self.state.static_member(instance_id) {
             None if joins => Ok(match self.state.members.contains_key(member_id) {
                 true => None,
-                false => Some(Member::default()),
+                false => Some(self.tell_of(ctx, sender)),
             }),
             Some((_, member))
                 if joins
@@ -69,9 +70,29 @@ impl ConsumerGroup {
         }
     }
 
+    /// A new member, which operators are told of.
+    fn tell_of(&self, ctx: &mut Context<'_>, sender: &Sender<'_>) -> Member {
+        let news = News::Joined {
+            member_id: Arc::clone(sender.member_id),
+            instance_id: sender.instance_id.map(Arc::from),
+            protocol: match sender.consumer {
+                Some(_) => Protocol::Consumer,
+                None => Protocol::Classic,
+            },
+        };
+        ctx.tell(&self.group_id, news);
+        Member::default()
+    }
+
     /// Gives the place of a static member to another member id: what it had and should have goes with it.
     pub(super) fn replace(&self, ctx: &mut Context<'_>, instance_id: &str, member_id: &Arc<str>) -> Option<Member> {
         let (old_id, old) = self.state.static_member(instance_id)?;
+        let news = News::Replaced {
+            instance_id: instance_id.into(),
+            former_id: Arc::clone(old_id),
+            member_id: Arc::clone(member_id),
+        };
+        ctx.tell(&self.group_id, news);
         let mut new = old.clone();
         new.current.epoch = 0;
         new.current.previous_epoch = 0;

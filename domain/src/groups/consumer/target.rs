@@ -9,6 +9,7 @@ use super::member::{Member, pattern};
 use super::records;
 use crate::groups::assignors::{Assignor, GroupSpec, MemberSpec, Partitions};
 use crate::groups::context::{Context, Timer};
+use crate::groups::events::News;
 use crate::groups::settings::ConsumerGroupSettings;
 use crate::ids::TopicId;
 use crate::metadata::image::MetadataImage;
@@ -105,7 +106,8 @@ impl ConsumerGroup {
             let place = members.partition_point(|(id, ..)| *id < updated.member_id);
             members.insert(place, (updated.member_id, updated.new, target));
         }
-        let assigned = self.assignor(ctx, updated).assign(&self.spec(ctx.image, &members));
+        let assignor = self.assignor(ctx, updated);
+        let assigned = assignor.assign(&self.spec(ctx.image, &members));
 
         let mut of_updated = Partitions::new();
         for ((member_id, ..), assigned) in members.iter().zip(assigned) {
@@ -118,6 +120,12 @@ impl ConsumerGroup {
         }
         let timestamp = ctx.now.timestamp.0.max(0);
         ctx.write(records::target_metadata(&self.group_id, Some((epoch, timestamp))));
+        let news = News::Target {
+            epoch,
+            assignor: assignor.name(),
+            members: members.len(),
+        };
+        ctx.tell(&self.group_id, news);
         of_updated
     }
 

@@ -10,6 +10,7 @@ use super::records;
 use super::state::State;
 use super::xxh3::xxh3_64;
 use crate::groups::context::Context;
+use crate::groups::events::News;
 use crate::ids::BrokerId;
 use crate::metadata::image::MetadataImage;
 use crate::metadata::topics::TopicImage;
@@ -109,6 +110,11 @@ impl ConsumerGroup {
         if bump || hash != self.state.metadata_hash {
             epoch = epoch.saturating_add(1);
             ctx.write(records::epoch(&self.group_id, Some((epoch, hash))));
+            let reason = match bump {
+                true => "members subscribe to something else",
+                false => "their topics have changed",
+            };
+            ctx.tell(&self.group_id, News::Epoch { epoch, reason });
         }
         if self.state.has_partition_metadata {
             ctx.write(records::no_partition_metadata(&self.group_id));

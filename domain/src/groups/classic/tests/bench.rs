@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::coordinator::{Effects, Now, Token};
+use crate::coordinator::{Now, Token};
 use crate::error::ErrorCode;
 use crate::groups::classic::ClassicGroup;
 use crate::groups::commands::{
     Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, Left, OffsetCommit, Reply, SyncGroup, Synced,
 };
-use crate::groups::context::{Context, Patterns, Timer};
+use crate::groups::context::{Context, GroupEffects, Patterns, Timer};
+use crate::groups::events::News;
 use crate::groups::records::{GroupMetadataValue, GroupRecord};
 use crate::groups::settings::{Bounded, GroupSettings, MigrationPolicy};
 use crate::groups::timers::Timers;
@@ -35,6 +36,7 @@ pub(super) struct Bench {
     pub(super) settings: GroupSettings,
     pub(super) timers: Timers<Timer>,
     pub(super) records: Vec<GroupRecord>,
+    pub(super) news: Vec<News>,
     pub(super) answers: BTreeMap<Token, Reply>,
     pub(super) asked: BTreeSet<Token>,
     now: Now,
@@ -88,6 +90,7 @@ impl Bench {
             settings: settings(),
             timers: Timers::default(),
             records: Vec::new(),
+            news: Vec::new(),
             answers: BTreeMap::new(),
             asked: BTreeSet::new(),
             now: start(),
@@ -104,7 +107,7 @@ impl Bench {
 
     /// One step of the group; its answers go to requests that were asked and not yet answered.
     pub(super) fn step<T>(&mut self, step: impl FnOnce(&mut ClassicGroup, &mut Context<'_>) -> T) -> T {
-        let mut effects = Effects::default();
+        let mut effects = GroupEffects::default();
         self.steps += 1;
         let outcome = step(
             &mut self.group,
@@ -119,6 +122,7 @@ impl Bench {
             },
         );
         self.records.extend(effects.records);
+        self.news.extend(effects.events.into_iter().map(|event| event.news));
         for (token, reply) in effects.replies {
             assert!(self.asked.contains(&token), "{token:?} was not asked: {reply:?}");
             let earlier = self.answers.insert(token, reply);

@@ -197,6 +197,6 @@ fn a_group_can_be_made_of_members() {
     assert_eq!(bench.heartbeat("a", 7), ErrorCode::None);
     let token = bench.sync(sync("b", 7));
     assert_eq!(bench.synced(token).assignment, assignment("b"));
-    bench.step(|group, ctx| group.prepare_rebalance(ctx));
+    bench.step(|group, ctx| group.prepare_rebalance(ctx, format_args!("told to")));
     assert_eq!(bench.heartbeat("a", 7), ErrorCode::RebalanceInProgress);
 }

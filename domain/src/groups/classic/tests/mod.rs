@@ -6,6 +6,7 @@ mod joining;
 mod leaving;
 mod limits;
 mod model;
+mod news;
 mod sessions;
 mod static_members;
 mod syncing;

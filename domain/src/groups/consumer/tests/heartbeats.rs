@@ -60,6 +60,36 @@ fn the_first_member_gets_everything_at_once() {
 }
 
 #[test]
+fn operators_are_told_what_the_group_does() {
+    let mut rig = rig();
+    rig.heartbeat(&join("a", &["foo"])).unwrap();
+    rig.heartbeat(&alive("a", 2)).unwrap();
+    let told = |rig: &mut Rig| {
+        std::mem::take(&mut rig.news)
+            .iter()
+            .map(News::to_string)
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        "member a joined (consumer protocol)",
+        "group epoch 2: members subscribe to something else",
+        "target assignment of epoch 2 for 1 members by uniform",
+    ];
+    assert_eq!(told(&mut rig), expected);
+    // What does not come to pass is not told.
+    rig.settings.record_max_bytes = 10;
+    rig.heartbeat(&join("b", &["foo"])).unwrap_err();
+    assert_eq!(rig.news, []);
+    rig.settings.record_max_bytes = 1 << 20;
+    rig.pass_ms(45_000);
+    let expected = [
+        "removed a: silent for longer than the session timeout",
+        "group epoch 3: members are gone",
+    ];
+    assert_eq!(told(&mut rig), expected);
+}
+
+#[test]
 fn a_partition_moves_once_its_owner_gave_it_up() {
     let mut rig = rig();
     rig.heartbeat(&join("a", &["foo"])).unwrap();

@@ -5,6 +5,7 @@ use crate::error::ErrorCode;
 use crate::groups::classic::{CONSUMER_PROTOCOL_TYPE, Member, Protocols, Session};
 use crate::groups::commands::{Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, SyncGroup, Synced};
 use crate::groups::consumer::protocol::{MemberAssignment, by_id, write_assignment};
+use crate::groups::events::Protocol;
 use crate::record::primitives::PutPrimitives;
 
 /// The metadata of a member in this version.
@@ -154,6 +155,7 @@ fn a_classic_group_becomes_a_consumer_group_and_back() {
     let mut classic = classic_group(&rig);
     let reply = rig.upgrade(&mut classic, &join("c", &["foo"])).unwrap();
     assert_eq!((reply.member_epoch, reply.assignment), (8, Some(vec![])));
+    assert_eq!(rig.news.first(), Some(&News::Converted(Protocol::Consumer)));
     let names: Vec<_> = rig.written.iter().map(GroupRecord::name).collect();
     assert_eq!(
         names
@@ -219,6 +221,7 @@ fn a_classic_group_becomes_a_consumer_group_and_back() {
 
     // With the last member of the consumer protocol the group becomes a classic one, and rebalances.
     rig.heartbeat(&alive("c", -1)).unwrap();
+    assert!(rig.news.contains(&News::Converted(Protocol::Classic)), "{:?}", rig.news);
     let mut classic = rig.downgraded.take().unwrap();
     assert_eq!((classic.generation_id(), classic.state()), (8, "PreparingRebalance"));
     assert_eq!(classic.members().len(), 2);
@@ -277,6 +280,9 @@ fn what_may_not_be_upgraded_stays_as_it_is() {
             (error.code, rig.written.len(), rig.timers.next()),
             (ErrorCode::GroupIdNotFound, 0, None)
         );
+        let [News::NotConverted(_)] = std::mem::take(&mut rig.news)[..] else {
+            panic!("nobody is told");
+        };
         rig.settings = settings;
         error.message.unwrap()
     };

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::*;
-use crate::coordinator::{Effects, Now, Token};
+use crate::coordinator::{Now, Token};
 use crate::groups::assignors::Partitions;
 use crate::groups::commands::{Assignment, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply, Reply};
-use crate::groups::context::Patterns;
+use crate::groups::context::{GroupEffects, Patterns};
+use crate::groups::events::News;
 use crate::groups::settings::{Bounded, GroupSettings, MigrationPolicy};
 use crate::groups::timers::Timers;
 use crate::ids::{Mono, Offset, PartitionId, Timestamp, TopicId};
@@ -78,6 +79,8 @@ pub(super) struct Rig {
     pub(super) downgraded: Option<Box<ClassicGroup>>,
     /// The answers to requests that waited.
     pub(super) replies: Vec<(Token, Reply)>,
+    /// What was told since somebody asked.
+    pub(super) news: Vec<News>,
 }
 
 impl Rig {
@@ -95,11 +98,12 @@ impl Rig {
             written: Vec::new(),
             downgraded: None,
             replies: Vec::new(),
+            news: Vec::new(),
         }
     }
 
     pub(super) fn step<R>(&mut self, step: impl FnOnce(&mut ConsumerGroup, &mut Context<'_>) -> R) -> R {
-        let mut effects: Effects<GroupRecord, Reply> = Effects::default();
+        let mut effects = GroupEffects::default();
         let mut ctx = Context {
             now: self.now,
             entropy: self.log.len() as u128 + 1,
@@ -116,6 +120,7 @@ impl Rig {
         self.log.extend(effects.records.iter().cloned());
         self.written = effects.records;
         self.replies.extend(effects.replies);
+        self.news.extend(effects.events.into_iter().map(|event| event.news));
         self.downgraded = self.group.take_downgraded().or(self.downgraded.take());
         self.check();
         result
