@@ -10,6 +10,7 @@ pub mod consumer;
 pub mod context;
 pub mod events;
 mod group;
+mod index;
 pub mod offsets;
 pub mod partition;
 pub mod records;

@@ -1,7 +1,5 @@
 //! The groups of one partition of `__consumer_offsets`.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +14,7 @@ use super::consumer::{ConsumerGroup, check_heartbeat};
 use super::context::{Context, GroupEffects, Patterns, Timer};
 use super::events::{GroupEvent, News, Protocol};
 use super::group::Group;
+use super::index::Groups;
 use super::offsets::Offsets;
 use super::records::{Decoded, GroupRecord};
 use super::settings::GroupSettings;
@@ -41,7 +40,7 @@ pub type ReadSettings = Box<dyn Fn(&MetadataImage) -> GroupSettings + Send>;
 
 /// The groups of one partition, with their offsets.
 pub struct GroupShard {
-    groups: BTreeMap<Arc<str>, Group>,
+    groups: Groups,
     offsets: Offsets,
     world: World,
     totals: Arc<GroupTotals>,
@@ -91,7 +90,7 @@ impl GroupShard {
     ) -> Self {
         GroupShard {
             totals,
-            groups: BTreeMap::new(),
+            groups: Groups::default(),
             offsets: Offsets::default(),
             world: World {
                 settings: read_settings(image),
@@ -111,9 +110,7 @@ impl GroupShard {
 
     /// At most `max` groups in the order of their names that come after the one named `after`.
     pub fn page(&self, after: Option<&Arc<str>>, max: usize) -> Vec<GroupFacts> {
-        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(Arc::clone(after)));
-        let groups = self.groups.range((start, Bound::Unbounded));
-        groups.take(max).map(|(_, group)| group.facts()).collect()
+        self.groups.after(after).take(max).map(Group::facts).collect()
     }
 
     /// The groups that a filter lets through.
@@ -123,10 +120,15 @@ impl GroupShard {
         };
         let is_wanted =
             |group: &ListedGroup| matches(&filter.states, group.state) && matches(&filter.types, group.group_type);
-        self.groups.values().map(Group::listed).filter(is_wanted).collect()
+        self.groups.iter().map(Group::listed).filter(is_wanted).collect()
     }
 
-    fn join(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: JoinGroup, token: Token) {
+    #[cfg(test)]
+    pub(super) fn check_index(&self) {
+        self.groups.check_index();
+    }
+
+    fn join(groups: &mut Groups, ctx: &mut Context<'_>, request: JoinGroup, token: Token) {
         if let Err(code) = ClassicGroup::check_join(ctx.settings, &request) {
             return ctx.reply(token, Reply::JoinGroup(Joined::refused(code, request.member_id)));
         }
@@ -165,7 +167,7 @@ impl GroupShard {
         }
     }
 
-    fn sync(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: SyncGroup, token: Token) {
+    fn sync(groups: &mut Groups, ctx: &mut Context<'_>, request: SyncGroup, token: Token) {
         let refused = match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) if !group.is_empty() => return group.sync(ctx, request, token),
@@ -178,7 +180,7 @@ impl GroupShard {
         ctx.reply(token, Reply::SyncGroup(Synced::refused(refused)));
     }
 
-    fn heartbeat(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: &Heartbeat) -> ErrorCode {
+    fn heartbeat(groups: &mut Groups, ctx: &mut Context<'_>, request: &Heartbeat) -> ErrorCode {
         match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) => group.heartbeat(ctx, request),
@@ -187,7 +189,7 @@ impl GroupShard {
         }
     }
 
-    fn leave(groups: &mut BTreeMap<Arc<str>, Group>, ctx: &mut Context<'_>, request: &LeaveGroup) -> Left {
+    fn leave(groups: &mut Groups, ctx: &mut Context<'_>, request: &LeaveGroup) -> Left {
         match groups.get_mut(&request.group_id) {
             _ if request.group_id.is_empty() => Left {
                 error: ErrorCode::InvalidGroupId,
@@ -208,11 +210,7 @@ impl GroupShard {
         }
     }
 
-    fn commit(
-        groups: &mut BTreeMap<Arc<str>, Group>,
-        ctx: &mut Context<'_>,
-        request: OffsetCommit,
-    ) -> Result<PartitionErrors, ErrorCode> {
+    fn commit(groups: &mut Groups, ctx: &mut Context<'_>, request: OffsetCommit) -> Result<PartitionErrors, ErrorCode> {
         match groups.get_mut(&request.group_id) {
             Some(group) => group.check_commit(ctx, &request)?,
             // Anyone may keep offsets who takes no part in a group.
@@ -235,7 +233,7 @@ impl GroupShard {
     }
 
     fn delete(
-        groups: &mut BTreeMap<Arc<str>, Group>,
+        groups: &mut Groups,
         offsets: &Offsets,
         ctx: &mut Context<'_>,
         request: &DeleteGroup,
@@ -253,7 +251,7 @@ impl GroupShard {
     }
 
     fn delete_offsets(
-        groups: &BTreeMap<Arc<str>, Group>,
+        groups: &Groups,
         offsets: &Offsets,
         ctx: &mut Context<'_>,
         request: OffsetDelete,
@@ -286,7 +284,7 @@ impl GroupShard {
     }
 
     fn consumer_heartbeat(
-        groups: &mut BTreeMap<Arc<str>, Group>,
+        groups: &mut Groups,
         ctx: &mut Context<'_>,
         request: &ConsumerGroupHeartbeat,
     ) -> Result<ConsumerGroupHeartbeatReply, ApiError> {
@@ -318,12 +316,12 @@ impl GroupShard {
     }
 
     /// A consumer group that has lost its last member of the consumer protocol goes on as a classic one.
-    fn replace_downgraded(groups: &mut BTreeMap<Arc<str>, Group>, group_id: &str) {
+    fn replace_downgraded(groups: &mut Groups, group_id: &str) {
         if let Some(group) = groups.get_mut(group_id)
             && let Group::Consumer(consumer) = group
             && let Some(classic) = consumer.take_downgraded()
         {
-            *group = Group::Classic(classic);
+            groups.insert(group_id.into(), Group::Classic(classic));
         }
     }
 
@@ -336,7 +334,7 @@ impl GroupShard {
     }
 
     /// Writes off the offsets that nobody needs, and the groups that are empty without them.
-    fn expire(groups: &mut BTreeMap<Arc<str>, Group>, offsets: &Offsets, ctx: &mut Context<'_>) {
+    fn expire(groups: &mut Groups, offsets: &Offsets, ctx: &mut Context<'_>) {
         let retention_ms = ctx.settings.offsets_retention_ms;
         for (group_id, group) in groups.iter_mut() {
             let base = group.offset_expiration();
@@ -371,20 +369,6 @@ impl GroupShard {
             group.on_timer(&mut ctx, timer);
         }
         Self::replace_downgraded(&mut self.groups, group_id);
-    }
-
-    /// The consumer group that a record is of, which begins with any of them but a tombstone.
-    fn consumer_group(&mut self, group_id: &str, is_tombstone: bool) -> Option<&mut ConsumerGroup> {
-        let is_here = matches!(self.groups.get(group_id), Some(Group::Consumer(_)));
-        if !is_here && !is_tombstone {
-            let group_id: Arc<str> = group_id.into();
-            let group = Group::consumer(&group_id);
-            self.groups.insert(group_id, group);
-        }
-        match self.groups.get_mut(group_id) {
-            Some(Group::Consumer(group)) => Some(group),
-            _ => None,
-        }
     }
 }
 
@@ -495,9 +479,12 @@ impl Shard for GroupShard {
         effects.is_atomic = false;
         effects.records = self.offsets.delete_topics(&deleted);
         let mut ctx = self.world.context(now, 0, &mut effects);
-        for group in self.groups.values_mut() {
-            if let Group::Consumer(group) = group {
-                group.on_image(&mut ctx, &changed, has_new_topics);
+        for name in &changed {
+            self.groups.for_subscribers(name, ConsumerGroup::on_topic_change);
+        }
+        if has_new_topics {
+            for group in self.groups.with_patterns() {
+                group.refresh_patterns_soon(&mut ctx);
             }
         }
         effects
@@ -506,7 +493,7 @@ impl Shard for GroupShard {
     fn apply(&mut self, offset: Offset, producer: Option<ProducerId>, record: GroupRecord) -> Result<(), String> {
         match record {
             GroupRecord::OffsetCommit(key, value) => {
-                if value.is_some() && !self.groups.contains_key(key.group.as_str()) {
+                if value.is_some() && self.groups.get(&key.group).is_none() {
                     let group_id: Arc<str> = key.group.as_str().into();
                     let group = ClassicGroup::new(Arc::clone(&group_id), NEVER);
                     self.groups.insert(group_id, Group::classic(group));
@@ -515,13 +502,13 @@ impl Shard for GroupShard {
             }
             // Transactions are of offsets alone: all else counts at once.
             GroupRecord::GroupMetadata(key, None) => {
-                if let Some(Group::Classic(_)) = self.groups.get(key.group.as_str()) {
-                    self.groups.remove(key.group.as_str());
+                if let Some(Group::Classic(_)) = self.groups.get(&key.group) {
+                    self.groups.remove(&key.group);
                 }
             }
             GroupRecord::GroupMetadata(key, Some(value)) => {
                 // A group that is here has written the record about itself.
-                let is_known = matches!(self.groups.get(key.group.as_str()), Some(Group::Classic(_)));
+                let is_known = matches!(self.groups.get(&key.group), Some(Group::Classic(_)));
                 if self.is_loading || !is_known {
                     let group_id: Arc<str> = key.group.into();
                     let group = ClassicGroup::from_record(Arc::clone(&group_id), value);
@@ -530,8 +517,8 @@ impl Shard for GroupShard {
                 }
             }
             GroupRecord::ConsumerGroupMetadata(key, None) => {
-                if let Some(Group::Consumer(_)) = self.groups.get(key.group_id.as_str()) {
-                    self.groups.remove(key.group_id.as_str());
+                if let Some(Group::Consumer(_)) = self.groups.get(&key.group_id) {
+                    self.groups.remove(&key.group_id);
                 }
             }
             record => {
@@ -545,9 +532,7 @@ impl Shard for GroupShard {
                     GroupRecord::ConsumerGroupRegularExpression(key, value) => (&key.group_id, value.is_none()),
                     GroupRecord::OffsetCommit(..) | GroupRecord::GroupMetadata(..) => return Ok(()),
                 };
-                if let Some(group) = self.consumer_group(group_id, is_tombstone) {
-                    group.apply(&record);
-                }
+                self.groups.apply(group_id, is_tombstone, &record);
             }
         }
         Ok(())
@@ -561,7 +546,7 @@ impl Shard for GroupShard {
         self.is_loading = false;
         let mut effects = GroupEffects::default();
         let mut ctx = self.world.context(now, 0, &mut effects);
-        for group in self.groups.values_mut() {
+        for (_, group) in self.groups.iter_mut() {
             group.loaded(&mut ctx);
         }
         for (group_id, partitions, producers) in self.offsets.open_transactions() {

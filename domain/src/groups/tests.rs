@@ -418,6 +418,7 @@ impl Model {
 
     /// What is written is what is.
     fn check(&mut self) {
+        self.shard.check_index();
         let mut replayed = self.replayed();
         assert_eq!(replayed.offsets(), self.shard.offsets());
         let live = self.shard.list(&ListGroups::default());

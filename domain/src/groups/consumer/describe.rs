@@ -11,6 +11,11 @@ use crate::ids::{PartitionId, TopicId};
 use crate::metadata::image::MetadataImage;
 
 impl ConsumerGroup {
+    /// Its id.
+    pub fn group_id(&self) -> &Arc<str> {
+        &self.group_id
+    }
+
     /// The group's state: `Empty`, `Assigning`, `Reconciling` or `Stable`.
     pub fn state(&self) -> &'static str {
         self.state.name()

@@ -86,15 +86,10 @@ impl ConsumerGroup {
         }
     }
 
-    /// Topics with these names were created, changed or deleted. Subscribed ones are looked at with the next heartbeat, as
-    /// in Kafka; new ones may match patterns.
-    pub fn on_image(&mut self, ctx: &mut Context<'_>, changed: &[Arc<str>], has_new_topics: bool) {
-        if changed.iter().any(|name| self.state.subscriptions.contains_key(name)) {
-            self.is_hash_current = false;
-        }
-        if has_new_topics && !self.state.patterns.is_empty() {
-            self.refresh_patterns_soon(ctx);
-        }
+    /// A topic that the group subscribes to was created, changed or deleted. It is looked at with the next heartbeat, as in
+    /// Kafka.
+    pub fn on_topic_change(&mut self) {
+        self.is_hash_current = false;
     }
 
     /// One of the group's timers is due. Those of members that are gone or came to life again mean nothing any more.

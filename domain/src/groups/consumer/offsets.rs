@@ -1,5 +1,7 @@
 //! What committing, reading and deleting offsets asks of a consumer group.
 
+use std::sync::Arc;
+
 use super::member::Member;
 use super::{ConsumerGroup, records};
 use crate::error::ErrorCode;
@@ -96,6 +98,16 @@ impl ConsumerGroup {
     pub fn delete(&self, ctx: &mut Context<'_>) {
         records::remove_group(&self.group_id, &self.state, &mut ctx.effects.records);
         self.cancel_timers(ctx);
+    }
+
+    /// The topics that members or patterns subscribe to.
+    pub fn subscribed_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.state.subscriptions.keys()
+    }
+
+    /// Takes the topics that the group has begun or ceased to subscribe to since the last call.
+    pub fn take_turned_topics(&mut self) -> Vec<Arc<str>> {
+        self.state.subscriptions.take_turned()
     }
 
     /// A member or a pattern subscribes to the topic: its offsets neither expire nor may be deleted.

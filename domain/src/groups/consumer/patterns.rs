@@ -25,8 +25,13 @@ pub(super) fn check(ctx: &Context<'_>, pattern: &str) -> Result<(), ApiError> {
 }
 
 impl ConsumerGroup {
-    /// Matches the patterns as soon as that may be.
-    pub(super) fn refresh_patterns_soon(&self, ctx: &mut Context<'_>) {
+    /// A member subscribes by a pattern.
+    pub fn has_patterns(&self) -> bool {
+        !self.state.patterns.is_empty()
+    }
+
+    /// Matches the patterns as soon as that may be: there are new ones, or new topics.
+    pub fn refresh_patterns_soon(&self, ctx: &mut Context<'_>) {
         self.schedule_refresh(ctx, MIN_REFRESH_INTERVAL_MS);
     }
 
@@ -47,7 +52,7 @@ impl ConsumerGroup {
     /// After a load: new topics may have come meanwhile.
     pub(super) fn load_patterns(&self, ctx: &mut Context<'_>) {
         let Some(last) = self.state.resolved.values().next() else {
-            if !self.state.patterns.is_empty() {
+            if self.has_patterns() {
                 self.refresh_patterns_soon(ctx);
             }
             return;

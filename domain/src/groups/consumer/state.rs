@@ -1,6 +1,7 @@
 //! The hard state of a consumer group: what its records say, and what follows from that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::member::{Current, LEAVE_EPOCH, Member, Owned, pattern};
@@ -33,7 +34,7 @@ pub(super) struct State {
     /// The ids of static members by their instance ids.
     pub(super) static_members: BTreeMap<Arc<str>, Arc<str>>,
     /// How often each topic is subscribed to.
-    pub(super) subscriptions: BTreeMap<Arc<str>, Subscriptions>,
+    pub(super) subscriptions: SubscribedTopics,
     /// The numbers of members by pattern.
     pub(super) patterns: BTreeMap<Arc<str>, usize>,
     /// The numbers of members by the assignor that they prefer.
@@ -53,6 +54,38 @@ pub(super) struct Subscriptions {
     pub(super) by_name: usize,
     /// By patterns that it matches.
     pub(super) by_pattern: usize,
+}
+
+/// The topics that are subscribed to, and how often.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SubscribedTopics {
+    counts: BTreeMap<Arc<str>, Subscriptions>,
+    /// Those that came or went, for who keeps an index of them: no part of the state.
+    turned: Vec<Arc<str>>,
+}
+
+impl Deref for SubscribedTopics {
+    type Target = BTreeMap<Arc<str>, Subscriptions>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.counts
+    }
+}
+
+impl PartialEq for SubscribedTopics {
+    fn eq(&self, other: &Self) -> bool {
+        self.counts == other.counts
+    }
+}
+
+impl SubscribedTopics {
+    fn change(&mut self, topic: &str, by: impl FnOnce(&mut Subscriptions)) {
+        self.turned.extend(change(&mut self.counts, topic, by));
+    }
+
+    pub(super) fn take_turned(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.turned)
+    }
 }
 
 /// The topics of a pattern.
@@ -78,7 +111,7 @@ impl Default for State {
             resolved: BTreeMap::new(),
             has_partition_metadata: false,
             static_members: BTreeMap::new(),
-            subscriptions: BTreeMap::new(),
+            subscriptions: SubscribedTopics::default(),
             patterns: BTreeMap::new(),
             assignors: BTreeMap::new(),
             classic_members: 0,
@@ -206,12 +239,12 @@ impl State {
     fn set_resolved(&mut self, regex: &str, resolved: Option<Resolved>) {
         if let Some(old) = self.resolved.remove(regex) {
             for topic in &old.topics {
-                change(&mut self.subscriptions, topic, |count| count.by_pattern -= 1);
+                self.subscriptions.change(topic, |count| count.by_pattern -= 1);
             }
         }
         if let Some(resolved) = resolved {
             for topic in &resolved.topics {
-                change(&mut self.subscriptions, topic, |count| count.by_pattern += 1);
+                self.subscriptions.change(topic, |count| count.by_pattern += 1);
             }
             self.resolved.insert(regex.into(), resolved);
         }
@@ -227,7 +260,7 @@ impl State {
 
     fn change_counts(&mut self, metadata: &ConsumerGroupMemberMetadataValue, by: impl Fn(&mut usize)) {
         for topic in &metadata.subscribed_topic_names {
-            change(&mut self.subscriptions, topic, |count| by(&mut count.by_name));
+            self.subscriptions.change(topic, |count| by(&mut count.by_name));
         }
         if let Some(pattern) = pattern(metadata) {
             change(&mut self.patterns, pattern, &by);
@@ -298,16 +331,22 @@ fn release(holders: &mut BTreeMap<(TopicId, PartitionId), i32>, current: &Curren
     }
 }
 
-/// Changes a count; one that is zero is not kept.
-fn change<C: Default + PartialEq>(counts: &mut BTreeMap<Arc<str>, C>, key: &str, by: impl FnOnce(&mut C)) {
-    if let Some(count) = counts.get_mut(key) {
-        by(count);
-        if *count == C::default() {
-            counts.remove(key);
-        }
-    } else {
+/// Changes a count; one that is zero is not kept. Gives the key if it came or went.
+fn change<C: Default + PartialEq>(
+    counts: &mut BTreeMap<Arc<str>, C>,
+    key: &str,
+    by: impl FnOnce(&mut C),
+) -> Option<Arc<str>> {
+    let Some(count) = counts.get_mut(key) else {
         let mut count = C::default();
         by(&mut count);
-        counts.insert(key.into(), count);
+        let key: Arc<str> = key.into();
+        counts.insert(Arc::clone(&key), count);
+        return Some(key);
+    };
+    by(count);
+    match *count == C::default() {
+        true => counts.remove_entry(key).map(|(key, _)| key),
+        false => None,
     }
 }

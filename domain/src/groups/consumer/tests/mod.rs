@@ -171,7 +171,7 @@ impl Rig {
                 ..PartitionRecord::default()
             }));
         }
-        self.step(|group, ctx| group.on_image(ctx, &[name.into()], is_new));
+        self.topic_changed(name, is_new);
     }
 
     pub(super) fn delete_topic(&mut self, name: &str) {
@@ -180,8 +180,19 @@ impl Rig {
                 topic_id: topic_id(name).0,
                 ..RemoveTopicRecord::default()
             }));
-            self.step(|group, ctx| group.on_image(ctx, &[name.into()], false));
+            self.topic_changed(name, false);
         }
+    }
+
+    fn topic_changed(&mut self, name: &str, is_new: bool) {
+        self.step(|group, ctx| {
+            if group.is_subscribed_to(name) {
+                group.on_topic_change();
+            }
+            if is_new && group.has_patterns() {
+                group.refresh_patterns_soon(ctx);
+            }
+        });
     }
 
     fn change_image(&mut self, record: MetadataRecord) {
