@@ -7,6 +7,7 @@ pub mod assignors;
 pub mod classic;
 pub mod commands;
 pub mod consumer;
+mod consumer_protocol;
 pub mod context;
 pub mod events;
 mod group;

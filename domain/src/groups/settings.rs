@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::metadata::config::effective::NodeConfig;
-use crate::metadata::image::{ConfigResource, ConfigResourceType, MetadataImage};
+use crate::metadata::image::MetadataImage;
 
 /// Into which protocol the members of a group may take it online (`group.consumer.migration.policy`, KIP-848).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl GroupSettings {
 
     /// The settings of a group: its own, as IncrementalAlterConfigs stored them, within the broker's limits.
     pub fn consumer_group(&self, image: &MetadataImage, group_id: &str) -> ConsumerGroupSettings {
-        let own = image.config(&ConfigResource::new(ConfigResourceType::Group, group_id));
+        let own = image.group_config(group_id);
         let value = |name: &str| own.and_then(|own| own.get(name)?.trim().parse().ok());
         ConsumerGroupSettings {
             session_timeout_ms: self

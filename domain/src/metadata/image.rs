@@ -251,6 +251,15 @@ impl MetadataImage {
         self.configs.get(resource).map(Arc::as_ref)
     }
 
+    /// What was set for a group.
+    pub fn group_config(&self, group_id: &str) -> Option<&ConfigMap> {
+        let key = (ConfigResourceType::Group, group_id);
+        let config = self
+            .configs
+            .get_by(|resource| (resource.kind, resource.name.as_str()).cmp(&key));
+        config.map(Arc::as_ref)
+    }
+
     /// Applies one record. Batches are made whole by the caller, who sets [`MetadataImage::provenance`] after each.
     pub fn apply(&mut self, record: &MetadataRecord) -> Result<(), ApplyError> {
         match record {

@@ -81,8 +81,14 @@ impl<K: Ord, V> SortedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let chunk = self.chunks.get(self.chunk_of(key))?;
-        let index = chunk.binary_search_by(|(known, _)| known.borrow().cmp(key)).ok()?;
+        self.get_by(|known| known.borrow().cmp(key))
+    }
+
+    /// The value of the key that is equal to what `compare` compares keys with: for keys that cannot be borrowed.
+    pub fn get_by(&self, compare: impl Fn(&K) -> Ordering) -> Option<&V> {
+        let is_before = |chunk: &Chunk<K, V>| chunk.last().is_some_and(|(last, _)| compare(last).is_lt());
+        let chunk = self.chunks.get(self.chunks.partition_point(is_before))?;
+        let index = chunk.binary_search_by(|(known, _)| compare(known)).ok()?;
         chunk.get(index).map(|(_, value)| value)
     }
 

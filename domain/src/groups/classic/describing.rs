@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{CONSUMER_PROTOCOL_TYPE, ClassicGroup, Member, Members, Phase};
 use crate::error::ErrorCode;
 use crate::groups::commands::{DescribedGroup, DescribedMember};
+use crate::groups::consumer_protocol::subscribed_topics;
 use crate::groups::offsets::ExpirationBase;
-use crate::record::primitives::{DecodeError, Reader};
 
 /// Which topics the members of a group read.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,11 +57,6 @@ impl ClassicGroup {
     /// There are no members, and no rebalance.
     pub fn is_empty(&self) -> bool {
         self.phase == Phase::Empty
-    }
-
-    /// The group only holds offsets: nobody has ever joined.
-    pub fn is_simple(&self) -> bool {
-        self.is_empty() && self.generation.protocol_type.is_none() && self.pending.ids.is_empty()
     }
 
     /// The members speak the consumers' protocol, so their metadata says which topics they read.
@@ -141,11 +136,6 @@ impl ClassicGroup {
         }
     }
 
-    /// Some member reads the topic, or may. For many topics ask [`ClassicGroup::subscriptions`] once.
-    pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        self.subscriptions().contains(topic)
-    }
-
     /// The topics of the members' metadata, read anew: of a group that does not speak the consumers' protocol none; unknown
     /// when the metadata of any member cannot be read.
     pub fn subscriptions(&self) -> Subscriptions<'_> {
@@ -154,23 +144,12 @@ impl ClassicGroup {
             for member in self.members.iter() {
                 let protocol = self.generation.protocol_name.as_ref();
                 let metadata = protocol.and_then(|name| member.protocols.metadata(name));
-                if metadata.is_none_or(|metadata| read_topics(metadata, &mut topics).is_err()) {
-                    return Subscriptions::Unknown;
+                match metadata.map(|metadata| subscribed_topics(metadata)) {
+                    Some(Ok(read)) => topics.extend(read),
+                    _ => return Subscriptions::Unknown,
                 }
             }
         }
         Subscriptions::Topics(topics)
     }
-}
-
-/// Reads what all versions of `ConsumerProtocolSubscription` begin with: a version, topics, user data.
-fn read_topics<'a>(metadata: &'a [u8], topics: &mut BTreeSet<&'a str>) -> Result<(), DecodeError> {
-    let mut from = Reader::new(metadata);
-    from.i16()?;
-    let count = from.array_length()?.ok_or(DecodeError::UnexpectedNull)?;
-    for _ in 0..count {
-        topics.insert(from.string()?);
-    }
-    from.nullable_bytes()?;
-    Ok(())
 }

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::member::{Current, Member, MemberState};
-use super::protocol::{self, Subscription};
+use super::member::{Current, Member, MemberState, partitions};
 use super::static_members::Sender;
 use super::{ConsumerGroup, check_size, heartbeat};
 use crate::error::{ApiError, ErrorCode};
 use crate::groups::classic::{CONSUMER_PROTOCOL_TYPE, Protocols};
 use crate::groups::commands::{Heartbeat, JoinGroup, Joined, LeaveGroup, Left, SyncGroup, Synced};
+use crate::groups::consumer_protocol::{self as protocol, Subscription};
 use crate::groups::context::{Context, Mark};
 use crate::groups::events::{ClientReason, News};
 use crate::groups::records::{ClassicMemberMetadata, ClassicProtocol, ConsumerGroupMemberMetadataValue};
@@ -138,9 +138,9 @@ impl ConsumerGroup {
             return Err(ErrorCode::RebalanceInProgress);
         }
         let version = protocol.map_or(Ok(0), |protocol| protocol::version(&protocol.metadata));
-        let assignment = version.ok().and_then(|version| {
-            protocol::write_assignment(&protocol::partitions(&current.assigned), version, ctx.image).ok()
-        });
+        let assignment = version
+            .ok()
+            .and_then(|version| protocol::write_assignment(&partitions(&current.assigned), version, ctx.image).ok());
         let assignment = assignment.ok_or(ErrorCode::UnknownServerError)?;
         ctx.timers.cancel(&self.rebalance_timer(member_id));
         ctx.set_timer(self.session_timer(member_id), i64::from(classic.session_timeout_ms));

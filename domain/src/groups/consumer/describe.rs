@@ -53,14 +53,11 @@ impl ConsumerGroup {
 
     /// The group as ConsumerGroupDescribe shows it.
     pub fn describe(&self, settings: &GroupSettings, image: &MetadataImage) -> DescribedConsumerGroup {
-        // Of several the first one, as where assignments are made.
-        let preferred = self.state.assignors.iter().rev().max_by_key(|(_, count)| **count);
-        let assignor = preferred.map(|(name, _)| name).or(settings.consumer_assignors.first());
         DescribedConsumerGroup {
             state: self.state(),
             group_epoch: self.state.epoch,
             assignment_epoch: self.state.target_epoch,
-            assignor: assignor.cloned().unwrap_or_else(|| "".into()),
+            assignor: self.preferred_assignor(settings, None).into(),
             members: self
                 .state
                 .members

@@ -198,3 +198,11 @@ pub(super) fn owned_since(partitions: &Partitions, epoch: i32) -> Owned {
         .map(|(topic, partitions)| (*topic, partitions.iter().map(|partition| (*partition, epoch)).collect()))
         .collect()
 }
+
+/// The partitions without their epochs.
+pub(super) fn partitions(owned: &Owned) -> Partitions {
+    owned
+        .iter()
+        .map(|(topic, partitions)| (*topic, partitions.keys().copied().collect()))
+        .collect()
+}

@@ -22,7 +22,6 @@ mod member;
 mod migration;
 mod offsets;
 mod patterns;
-mod protocol;
 mod reconciliation;
 mod records;
 mod state;

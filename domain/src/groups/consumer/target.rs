@@ -10,7 +10,7 @@ use super::records;
 use crate::groups::assignors::{Assignor, GroupSpec, MemberSpec, Partitions};
 use crate::groups::context::{Context, Timer};
 use crate::groups::events::News;
-use crate::groups::settings::ConsumerGroupSettings;
+use crate::groups::settings::{ConsumerGroupSettings, GroupSettings};
 use crate::ids::TopicId;
 use crate::metadata::image::MetadataImage;
 
@@ -106,7 +106,7 @@ impl ConsumerGroup {
             let place = members.partition_point(|(id, ..)| *id < updated.member_id);
             members.insert(place, (updated.member_id, updated.new, target));
         }
-        let assignor = self.assignor(ctx, updated);
+        let assignor = Assignor::named(self.preferred_assignor(ctx.settings, updated)).unwrap_or(Assignor::Uniform);
         let assigned = assignor.assign(&self.spec(ctx.image, &members));
 
         let mut of_updated = Partitions::new();
@@ -171,8 +171,12 @@ impl ConsumerGroup {
         ids.into()
     }
 
-    /// The assignor that most members prefer, else the broker's first.
-    fn assignor(&self, ctx: &Context<'_>, updated: Option<Updated<'_>>) -> Assignor {
+    /// The assignor that most members prefer, of several the first by name, else the broker's first.
+    pub(super) fn preferred_assignor<'a>(
+        &'a self,
+        settings: &'a GroupSettings,
+        updated: Option<Updated<'a>>,
+    ) -> &'a str {
         let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
         for (name, count) in &self.state.assignors {
             counts.insert(name, i64::try_from(*count).unwrap_or(i64::MAX));
@@ -184,15 +188,16 @@ impl ConsumerGroup {
                 }
             }
         }
-        counts
+        let preferred = counts
             .into_iter()
             .rev()
             .filter(|(_, count)| *count > 0)
-            .max_by_key(|(_, count)| *count)
+            .max_by_key(|(_, count)| *count);
+        let first = settings.consumer_assignors.first();
+        preferred
             .map(|(name, _)| name)
-            .or(ctx.settings.consumer_assignors.first().map(|name| &**name))
-            .and_then(Assignor::named)
-            .unwrap_or(Assignor::Uniform)
+            .or(first.map(|name| &**name))
+            .unwrap_or_default()
     }
 }
 

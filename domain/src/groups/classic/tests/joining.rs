@@ -15,7 +15,6 @@ fn a_dynamic_member_is_given_an_id_and_has_to_come_again_with_it() {
     assert!(answer.member_id.starts_with("client-"), "{}", answer.member_id);
     assert_eq!(answer.generation_id, -1);
     assert_eq!(bench.group.state(), "Empty");
-    assert!(!bench.group.is_simple());
     // The group is written at once, without what it does not have yet.
     let value = bench.value();
     assert_eq!((value.generation, &*value.protocol_type, value.protocol), (0, "", None));

@@ -4,7 +4,7 @@ use super::*;
 use crate::error::ErrorCode;
 use crate::groups::classic::{CONSUMER_PROTOCOL_TYPE, Member, Protocols, Session};
 use crate::groups::commands::{Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, SyncGroup, Synced};
-use crate::groups::consumer::protocol::{MemberAssignment, by_id, write_assignment};
+use crate::groups::consumer_protocol::{MemberAssignment, by_id, write_assignment};
 use crate::groups::events::Protocol;
 use crate::record::primitives::PutPrimitives;
 

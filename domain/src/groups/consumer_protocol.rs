@@ -3,9 +3,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::member::Owned;
-use crate::groups::assignors::Partitions;
-use crate::groups::commands::Assignment;
+use super::assignors::Partitions;
+use super::commands::Assignment;
 use crate::ids::PartitionId;
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::{DecodeError, EncodeError, PutPrimitives, Reader};
@@ -45,6 +44,20 @@ fn read_version(from: &mut Reader<'_>) -> Result<i16, DecodeError> {
     }
 }
 
+/// What subscriptions of all versions begin with, behind the version: the topics, and user data.
+fn read_beginning<'a>(from: &mut Reader<'a>) -> Result<Vec<&'a str>, DecodeError> {
+    let topics = from.array(|from| from.string())?;
+    from.nullable_bytes()?;
+    Ok(topics)
+}
+
+/// The topics of a subscription, whatever its version and whatever follows them, as Kafka's coordinator reads it.
+pub(super) fn subscribed_topics(bytes: &[u8]) -> Result<Vec<&str>, DecodeError> {
+    let mut from = Reader::new(bytes);
+    from.i16()?;
+    read_beginning(&mut from)
+}
+
 fn read_topics<'a>(from: &mut Reader<'a>) -> Result<Topics<'a>, DecodeError> {
     from.array(|from| Ok((from.string()?, from.array(|from| Ok(PartitionId(from.i32()?)))?)))
 }
@@ -53,8 +66,7 @@ impl<'a> Subscription<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);
         let version = read_version(&mut from)?;
-        let topics = from.array(|from| from.string())?;
-        from.nullable_bytes()?;
+        let topics = read_beginning(&mut from)?;
         let owned_partitions = if version >= 1 {
             read_topics(&mut from)?
         } else {
@@ -135,12 +147,4 @@ pub(super) fn write_assignment(
     // No user data.
     out.put_i32(-1);
     Ok(out.freeze())
-}
-
-/// The partitions without their epochs.
-pub(super) fn partitions(owned: &Owned) -> Partitions {
-    owned
-        .iter()
-        .map(|(topic, partitions)| (*topic, partitions.keys().copied().collect()))
-        .collect()
 }
