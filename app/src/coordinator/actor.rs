@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::error;
 
-use super::loading::load;
+use super::loading::{LoadError, load};
 use super::turn::{Answer, Core, Turn};
 use super::{CoordinatorFacts, CoordinatorSettings};
 use crate::broker::{Changes, LedPartition};
@@ -34,6 +34,8 @@ const ROUNDS_MAX: usize = 16;
 const NOTHING_DUE: Duration = Duration::from_secs(3_600);
 /// How long a shard that could not go on waits before it is tried again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How long it waits at most, with the delay doubled each time that its log could not be read.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 /// For how long a load is told of: Kafka looks back for one to two of its windows of 30 s.
 const LOADS_KEPT: Duration = Duration::from_secs(60);
 
@@ -77,19 +79,35 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
         })
     }
 
-    /// Loads the shard from the log and keeps its time; does so again when it could not go on with what it had in memory.
+    /// Loads the shard from the log and keeps its time; does so again when it could not go on with what it had in memory, and
+    /// when the log could not be read. A log that makes no sense is given up until this broker leads anew.
     pub(super) fn start(self: &Arc<Self>, make: Make<M>, image: Arc<MetadataImage>) {
         let actor = Arc::clone(self);
         *self.image.lock() = image;
         self.runtime.spawn(async move {
-            while actor.load(&make).await {
-                actor.keep_time().await;
-                tokio::time::sleep(RETRY_DELAY).await;
+            let mut delay = RETRY_DELAY;
+            loop {
+                match actor.load(&make).await {
+                    Ok(()) => {
+                        actor.keep_time().await;
+                        delay = RETRY_DELAY;
+                    }
+                    Err(LoadError::Read(..)) => {}
+                    Err(LoadError::Content(_) | LoadError::Unwanted) => break,
+                }
+                actor.rest(delay).await;
+                delay = RETRY_DELAY_MAX.min(delay * 2);
                 if actor.partition.is_closed() || !actor.change_phase(FAILED, LOADING) {
                     break;
                 }
             }
         });
+    }
+
+    /// Waits, but not for one that is closed meanwhile.
+    async fn rest(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while !self.is(CLOSED) && tokio::time::timeout_at(deadline, self.poke.notified()).await.is_ok() {}
     }
 
     /// It is the actor of this partition in this term.
@@ -106,7 +124,7 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
         self.phase.compare_exchange(from, to, set, fetch).is_ok()
     }
 
-    async fn load(self: &Arc<Self>, make: &Make<M>) -> bool {
+    async fn load(self: &Arc<Self>, make: &Make<M>) -> Result<(), LoadError> {
         let (actor, make) = (Arc::clone(self), Arc::clone(make));
         let loading = self.runtime.spawn_blocking(move || {
             let started = Instant::now();
@@ -126,19 +144,19 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
             let loaded = Instant::now();
             *actor.loaded.lock() = Some((loaded, loaded - started));
             actor.run();
-            Ok::<_, String>(())
+            Ok(())
         });
-        let reason = match loading.await {
-            Ok(Ok(())) => return true,
-            Ok(Err(reason)) => reason,
-            Err(error) => error.to_string(),
-        };
-        if self.is(LOADING) {
-            error!(partition = %self.partition, reason,
-                "the groups of this partition are not served: its log cannot be loaded");
+        // After a panic the log is to blame.
+        let loaded = loading.await.unwrap_or_else(|error| Err(error.to_string().into()));
+        if let Err(reason) = &loaded {
+            if self.is(LOADING) {
+                let is_final = !matches!(reason, LoadError::Read(..));
+                error!(partition = %self.partition, %reason, is_final,
+                    "the groups of this partition are not served: its log cannot be loaded");
+            }
+            self.let_go();
         }
-        self.let_go();
-        false
+        loaded
     }
 
     /// Takes a command, and answers once what the answer tells is committed.
@@ -205,6 +223,7 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
     /// Lets the shard go: this broker does not lead the partition any more. May block.
     pub(super) fn close(self: &Arc<Self>) {
         self.phase.store(CLOSED, Ordering::SeqCst);
+        self.poke.notify_one();
         self.let_go();
     }
 

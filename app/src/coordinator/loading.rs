@@ -22,14 +22,34 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// No batch of an internal topic decompresses to more.
 const DECOMPRESSED_MAX_BYTES: u64 = 256 << 20;
 
-/// Applies every record of the log to `shard`, and returns where the log ends. Blocks. Stops early, with an error that
-/// nobody needs, once it is not wanted any more.
+/// Why a log was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    /// The disk did not give it: that may pass.
+    #[error("reading at offset {0} failed: {1}")]
+    Read(Offset, ErrorCode),
+    /// The log is not one that can be loaded; nor will it be.
+    #[error("{0}")]
+    Content(String),
+    /// Nobody wants it any more.
+    #[error("it is not wanted any more")]
+    Unwanted,
+}
+
+impl From<String> for LoadError {
+    fn from(reason: String) -> Self {
+        LoadError::Content(reason)
+    }
+}
+
+/// Applies every record of the log to `shard`, and returns where the log ends. Blocks. Stops early once it is not wanted
+/// any more.
 pub(super) fn load<L: PartitionLog, M: Shard>(
     partition: &LedPartition<L>,
     shard: &mut M,
     buffer_bytes: usize,
     is_wanted: impl Fn() -> bool,
-) -> Result<Offset, String> {
+) -> Result<Offset, LoadError> {
     let started = Instant::now();
     let mut told = started;
     let mut loaded = Loaded::default();
@@ -37,7 +57,7 @@ pub(super) fn load<L: PartitionLog, M: Shard>(
     // This broker leads and this shard alone writes: the end does not move.
     while next < partition.log_end_offset() {
         if !is_wanted() {
-            return Err("it is not wanted any more".to_owned());
+            return Err(LoadError::Unwanted);
         }
         let bytes = match partition.read(next, buffer_bytes) {
             Ok(bytes) => bytes,
@@ -46,7 +66,7 @@ pub(super) fn load<L: PartitionLog, M: Shard>(
                 next = partition.log_start_offset();
                 continue;
             }
-            Err(code) => return Err(format!("reading at offset {next} failed: {code}")),
+            Err(code) => return Err(LoadError::Read(next, code)),
         };
         let before = next;
         for batch in Batches::new(bytes) {
@@ -69,7 +89,7 @@ pub(super) fn load<L: PartitionLog, M: Shard>(
             }
         }
         if next == before {
-            return Err(format!("there is no readable batch at offset {next}"));
+            return Err(format!("there is no readable batch at offset {next}").into());
         }
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();

@@ -270,6 +270,25 @@ async fn a_log_that_cannot_be_read_is_not_served() {
     assert_eq!(ask(&again, "?a").await, Err(ErrorCode::NotCoordinator));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_log_that_cannot_be_read_for_a_while_is_served_later() {
+    let first = actor(Durability::None);
+    ask(&first, "a").await.unwrap();
+    first.partition.sync();
+    let opened = first.partition.log().after_power_failure();
+    opened.log.set_readable(false);
+    let again = actor_on(opened, Durability::None);
+    assert_eq!(ask(&again, "?a").await, Err(ErrorCode::NotCoordinator));
+    again.partition.log().set_readable(true);
+    loop {
+        match ask(&again, "?a").await {
+            Err(ErrorCode::NotCoordinator) => tokio::task::yield_now().await,
+            answer => break assert_eq!(answer, Ok(1)),
+        }
+    }
+    assert_eq!(facts_of(&again).failed, 0);
+}
+
 /// A batch of a producer's transaction.
 fn of_transaction(producer: i64, names: &[&str]) -> RecordBatch {
     let mut builder = BatchBuilder::new(Offset::ZERO);

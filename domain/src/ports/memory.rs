@@ -25,6 +25,7 @@ struct Content {
     batches: Vec<RecordBatch>,
     synced: usize,
     has_failed: bool,
+    is_unreadable: bool,
 }
 
 impl Content {
@@ -35,7 +36,11 @@ impl Content {
     }
 
     fn check(&self) -> Result<(), StorageError> {
-        match self.has_failed {
+        Content::fail_if(self.has_failed)
+    }
+
+    fn fail_if(has_failed: bool) -> Result<(), StorageError> {
+        match has_failed {
             false => Ok(()),
             true => Err(StorageError::Offline {
                 directory: "memory".into(),
@@ -55,6 +60,11 @@ impl MemoryLog {
         self.content().has_failed = true;
     }
 
+    /// From now on nothing can be read, or all of it again.
+    pub fn set_readable(&self, is_readable: bool) {
+        self.content().is_unreadable = !is_readable;
+    }
+
     /// What is left after a power failure, opened again.
     pub fn after_power_failure(&self) -> OpenedLog<MemoryLog> {
         let content = self.content();
@@ -69,6 +79,7 @@ impl MemoryLog {
             batches: kept.to_vec(),
             synced: kept.len(),
             has_failed: false,
+            is_unreadable: false,
         }));
         OpenedLog {
             topic: "memory".into(),
@@ -129,6 +140,7 @@ impl PartitionLog for MemoryLog {
         at_least_one: bool,
     ) -> Result<RecordSlice<()>, StorageError> {
         let content = self.content();
+        Content::fail_if(content.is_unreadable)?;
         let (log_start, log_end) = (content.log_start, content.end());
         if from < log_start || from > log_end {
             return Err(StorageError::OutOfRange {
