@@ -192,6 +192,12 @@ fn groups_and_their_lags_are_told() {
     ] {
         assert_eq!(sample(&text, name), Some(expected), "{name}");
     }
+    for name in ["event_queue_time", "event_processing_time", "batch_flush_time"] {
+        for quantile in ["p50", "p95", "p99", "p999", "max"] {
+            let name = format!("kafka_server_group_coordinator_metrics_{name}_ms_{quantile}");
+            assert!(sample(&text, &name).is_some_and(|ms| ms > 0.0), "{name}");
+        }
+    }
 }
 
 /// Sums over partitions stay where there are too many for one line each.

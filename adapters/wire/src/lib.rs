@@ -19,6 +19,7 @@ pub mod server;
 
 pub use api::markdown_table;
 pub use budget::RequestMemory;
+pub use metrics::histogram::{Histogram, Totals as HistogramTotals};
 pub use metrics::requests::{ApiRequests, Measure, RequestTotals, Summary, record_requests};
 pub use node::Node;
 pub use rate_limit::RateLimit;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::loading::{LoadError, load};
+use super::stages::{Stage, Stages};
 use super::turn::{Answer, Core, Turn};
 use super::{CoordinatorFacts, CoordinatorSettings};
 use crate::broker::{Changes, LedPartition};
@@ -47,10 +48,18 @@ const CLOSED: u8 = 3;
 /// Makes an empty shard.
 pub(super) type Make<M> = Arc<dyn Fn(&Arc<MetadataImage>) -> M + Send + Sync>;
 
+/// A command that waits for a turn.
+struct Letter<M: Shard> {
+    command: M::Command,
+    answer: Answer<M>,
+    brought: Instant,
+}
+
 /// The shard of one partition that this broker leads.
 pub(super) struct Actor<L: PartitionLog, M: Shard> {
     pub(super) partition: LedPartition<L>,
     pub(super) settings: Arc<CoordinatorSettings>,
+    pub(super) stages: Arc<Stages>,
     /// Where timers and loading run.
     runtime: Handle,
     /// The newest metadata.
@@ -58,18 +67,24 @@ pub(super) struct Actor<L: PartitionLog, M: Shard> {
     phase: AtomicU8,
     /// When it was loaded last, and how long that took.
     loaded: Mutex<Option<(Instant, Duration)>>,
-    mailbox: Mutex<VecDeque<(M::Command, Answer<M>)>>,
+    mailbox: Mutex<VecDeque<Letter<M>>>,
     core: Mutex<Core<M>>,
     /// Wakes the actor's task.
     pub(super) poke: Notify,
 }
 
 impl<L: PartitionLog, M: Shard> Actor<L, M> {
-    pub(super) fn new(partition: LedPartition<L>, settings: Arc<CoordinatorSettings>, runtime: Handle) -> Arc<Self> {
+    pub(super) fn new(
+        partition: LedPartition<L>,
+        settings: Arc<CoordinatorSettings>,
+        stages: Arc<Stages>,
+        runtime: Handle,
+    ) -> Arc<Self> {
         Arc::new(Actor {
             core: Mutex::default(),
             partition,
             settings,
+            stages,
             runtime,
             image: Mutex::default(),
             phase: AtomicU8::new(LOADING),
@@ -172,7 +187,11 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
             if mailbox.len() >= MAILBOX_MAX {
                 return Err(ErrorCode::CoordinatorNotAvailable);
             }
-            mailbox.push_back((command, answer));
+            mailbox.push_back(Letter {
+                command,
+                answer,
+                brought: Instant::now(),
+            });
         }
         if self.partition.is_slow() {
             self.run_elsewhere();
@@ -257,14 +276,19 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
             let Some(mut core) = self.core.try_lock() else {
                 return;
             };
-            let commands: Vec<_> = {
+            let letters: Vec<_> = {
                 let mut mailbox = self.mailbox.lock();
                 let count = mailbox.len().min(BATCH_COMMANDS_MAX);
                 mailbox.drain(..count).collect()
             };
+            let mut begun = Instant::now();
             let mut turn = Turn::begin(self, &mut core);
-            for (command, answer) in commands {
-                turn.handle(command, answer);
+            for letter in letters {
+                self.stages.record(Stage::Queue, letter.brought, begun);
+                turn.handle(letter.command, letter.answer);
+                let done = Instant::now();
+                self.stages.record(Stage::Processing, begun, done);
+                begun = done;
             }
             turn.end();
             drop(core);

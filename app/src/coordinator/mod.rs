@@ -2,6 +2,7 @@
 
 mod actor;
 mod loading;
+mod stages;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use tokio::runtime::Handle;
 use tracing::info;
 
 use self::actor::{Actor, Make};
+use self::stages::Stages;
+pub use self::stages::{Stage, StageTotals};
 use crate::broker::{Broker, LedPartition};
 
 type Actors<S, M> = BTreeMap<PartitionId, Arc<Actor<<S as LogStore>::Log, M>>>;
@@ -51,6 +54,7 @@ pub struct CoordinatorFacts {
 /// A coordinator's shards on this broker.
 pub struct Coordinator<S: LogStore, M: Shard> {
     settings: Arc<CoordinatorSettings>,
+    stages: Arc<Stages>,
     make: Make<M>,
     /// Where timers and loading run.
     runtime: Handle,
@@ -68,6 +72,7 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
     ) -> Self {
         Coordinator {
             settings: Arc::new(settings),
+            stages: Arc::new(Stages::new()),
             make: Arc::new(make),
             runtime,
             actors: ArcSwap::default(),
@@ -105,7 +110,8 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
     }
 
     fn start(&self, partition: LedPartition<S::Log>, image: &Arc<MetadataImage>) -> Arc<Actor<S::Log, M>> {
-        let actor = Actor::new(partition, Arc::clone(&self.settings), self.runtime.clone());
+        let (settings, stages) = (Arc::clone(&self.settings), Arc::clone(&self.stages));
+        let actor = Actor::new(partition, settings, stages, self.runtime.clone());
         actor.start(Arc::clone(&self.make), Arc::clone(image));
         actor
     }
@@ -121,6 +127,11 @@ impl<S: LogStore, M: Shard> Coordinator<S, M> {
         let mut facts = CoordinatorFacts::default();
         self.actors.load().values().for_each(|actor| actor.add_to(&mut facts));
         facts
+    }
+
+    /// How long its work took until now.
+    pub fn stage_totals(&self) -> StageTotals {
+        self.stages.totals()
     }
 
     /// Lets `look` see the shard of a partition, unless it is not loaded. Nothing of it is answered meanwhile: it should

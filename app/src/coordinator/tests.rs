@@ -18,6 +18,7 @@ use ottla_domain::record::records::BatchBuilder;
 use tokio::runtime::Handle;
 
 use super::actor::Actor;
+use super::stages::{Stage, Stages};
 use super::{CoordinatorFacts, CoordinatorSettings};
 use crate::broker::{Durability, InlineWrites, LedPartition, Tools};
 use crate::clock::{SystemClock, SystemEntropy};
@@ -133,6 +134,7 @@ fn actor_on(opened: OpenedLog<MemoryLog>, durability: Durability) -> Arc<Actor<M
     let actor = Actor::new(
         LedPartition::alone(opened, tools),
         Arc::new(settings),
+        Arc::new(Stages::new()),
         Handle::current(),
     );
     actor.start(Arc::new(|_: &Arc<MetadataImage>| Counters::default()), Arc::default());
@@ -176,6 +178,12 @@ async fn commands_are_counted_and_read_again_after_a_restart() {
     }
     ask(&actor, "unknown").await.unwrap();
     assert_eq!(ask(&actor, "?a").await, Ok(1_600));
+    let (none, totals) = (Stages::new().totals(), actor.stages.totals());
+    for stage in Stage::ALL {
+        let [longest] = totals.quantiles_ms(&none, stage, [1.0]);
+        assert!(longest > 0.0, "{stage:?}");
+        assert_eq!(totals.quantiles_ms(&totals, stage, [0.5, 1.0]), [0.0, 0.0]);
+    }
     actor.partition.sync();
     let again = actor_on(actor.partition.log().after_power_failure(), Durability::None);
     assert_eq!(ask(&again, "?a").await, Ok(1_600));

@@ -1,4 +1,10 @@
 //! A turn: commands, time and metadata become records and answers.
+//!
+//! Every answer waits until all is committed that the shard had written before it: reads, too, as they see the newest state,
+//! which may still be lost. Apache Kafka's reads (DescribeGroups, ListGroups, ConsumerGroupDescribe, OffsetFetch without
+//! `require_stable`) do not wait, but look at the state of the last committed offset, of which its timeline collections keep
+//! snapshots; a shard keeps one state. So a reader sees here what it sees there or something newer, later by what commits
+//! take that are under way: nothing where this broker is the only replica in sync, but for `ottla.fsync=ack`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,9 +18,11 @@ use ottla_domain::ports::outbound::{Entropy, PartitionLog};
 use ottla_domain::record::records::BatchBuilder;
 use ottla_wire::RateLimit;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::actor::Actor;
+use super::stages::Stage;
 use crate::broker::LedPartition;
 
 /// Whom to answer.
@@ -265,7 +273,10 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
     fn flush(&mut self) {
         let batch = std::mem::replace(&mut self.batch, BatchBuilder::new(Offset::ZERO));
         if !batch.is_empty() {
-            match self.actor.partition.append(batch) {
+            let begun = Instant::now();
+            let appended = self.actor.partition.append(batch);
+            self.actor.stages.record(Stage::Flush, begun, Instant::now());
+            match appended {
                 Ok(end) => self.core.seen_end = end,
                 Err(code) => {
                     warn!(partition = %self.actor.partition, %code, "the coordinator could not append");

@@ -12,7 +12,7 @@ use ottla_storage::Store;
 use super::gauge;
 use super::recent::{Recent, rate};
 use crate::broker::ReplicaFacts;
-use crate::coordinator::CoordinatorFacts;
+use crate::coordinator::{CoordinatorFacts, Stage, StageTotals};
 use crate::groups::Groups;
 
 /// So many offsets or groups are copied at once: for about a millisecond nothing of their shard is answered.
@@ -23,14 +23,16 @@ pub struct GroupMetrics {
     groups: Arc<Groups<Store>>,
     totals: Arc<GroupTotals>,
     recent: Recent<GroupCounts>,
+    recent_stages: Recent<Arc<StageTotals>>,
 }
 
 impl GroupMetrics {
     /// Those of a coordinator that counts in `totals`.
     pub fn new(groups: Arc<Groups<Store>>, totals: Arc<GroupTotals>) -> Self {
         GroupMetrics {
-            groups,
             recent: Recent::new(totals.counts()),
+            recent_stages: Recent::new(Arc::new(groups.stage_totals())),
+            groups,
             totals,
         }
     }
@@ -38,6 +40,9 @@ impl GroupMetrics {
     /// Writes Kafka's `GroupCoordinatorMetrics` and `CoordinatorRuntimeMetrics`, and what kafka-exporter tells of groups.
     pub(super) fn collect(&self, out: &mut Exposition, replicas: &[ReplicaFacts], of_partitions: bool) {
         runtime(out, &self.groups.facts());
+        let now = Arc::new(self.groups.stage_totals());
+        let (earlier, _) = self.recent_stages.exchange(Arc::clone(&now));
+        stages(out, &now, &earlier);
         let counts = self.totals.counts();
         let (earlier, time) = self.recent.exchange(counts);
         for (name, what, count) in COUNTS {
@@ -133,6 +138,30 @@ fn runtime(out: &mut Exposition, facts: &CoordinatorFacts) {
         ),
     ] {
         gauge(out, &format!("{prefix}_partition_load_time_{name}"), help).sample(&[], value);
+    }
+}
+
+/// The quantiles that Kafka shows, with the ends of their names.
+const STAGE_QUANTILES: [(&str, f64); 5] = [
+    ("p50", 0.5),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p999", 0.999),
+    ("max", 1.0),
+];
+
+fn stages(out: &mut Exposition, now: &StageTotals, earlier: &StageTotals) {
+    for stage in Stage::ALL {
+        let (name, what) = match stage {
+            Stage::Queue => ("event_queue_time", "requests wait for their group's partition"),
+            Stage::Processing => ("event_processing_time", "requests are worked on"),
+            Stage::Flush => ("batch_flush_time", "an append to the offsets topic takes"),
+        };
+        let times_ms = now.quantiles_ms(earlier, stage, STAGE_QUANTILES.map(|(_, quantile)| quantile));
+        for ((end, _), time_ms) in STAGE_QUANTILES.into_iter().zip(times_ms) {
+            let name = format!("kafka_server_group_coordinator_metrics_{name}_ms_{end}");
+            gauge(out, &name, &format!("How long {what} of late, in ms ({end}).")).sample(&[], time_ms);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Histograms of fixed size whose buckets widen with the values.
 //!
 //! Recorders that keep samples take more CPU than all else that is counted of a request. Here a value costs two
-//! additions that no other thread waits for: each histogram has one writer at a time.
+//! additions that no other thread waits for where a histogram has one writer at a time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -25,22 +25,27 @@ fn middle(bucket: usize) -> f64 {
     first as f64 + ((1_u64 << shift) - 1) as f64 / 2.0
 }
 
-/// Written by one thread at a time, read by any.
-pub(super) struct Histogram {
+/// How often values were recorded; read by any thread.
+pub struct Histogram {
     sum: AtomicU64,
     buckets: [AtomicU32; BUCKETS],
 }
 
 impl Histogram {
-    pub(super) const fn new() -> Self {
+    /// Without values.
+    #[allow(
+        clippy::new_without_default,
+        reason = "it is large: nobody should make one by the way"
+    )]
+    pub const fn new() -> Self {
         Histogram {
             sum: AtomicU64::new(0),
             buckets: [const { AtomicU32::new(0) }; BUCKETS],
         }
     }
 
-    /// To be called by its writer.
-    pub(super) fn record(&self, value: u64) {
+    /// Records a value. To be called by one thread at a time.
+    pub fn record(&self, value: u64) {
         let sum = self.sum.load(Ordering::Relaxed);
         self.sum.store(sum.wrapping_add(value), Ordering::Relaxed);
         if let Some(bucket) = self.buckets.get(bucket(value)) {
@@ -48,23 +53,35 @@ impl Histogram {
             bucket.store(count.wrapping_add(1), Ordering::Relaxed);
         }
     }
+
+    /// Records a value, as other threads may do now.
+    pub fn record_beside_others(&self, value: u64) {
+        self.sum.fetch_add(value, Ordering::Relaxed);
+        if let Some(bucket) = self.buckets.get(bucket(value)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What histograms held at one moment.
-pub(super) struct Totals {
-    pub(super) sum: u64,
+pub struct Totals {
+    /// The sum of all values.
+    pub sum: u64,
     buckets: Box<[u32; BUCKETS]>,
 }
 
 impl Totals {
-    pub(super) fn new() -> Self {
+    /// Of no histogram.
+    #[allow(clippy::new_without_default, reason = "as for histograms")]
+    pub fn new() -> Self {
         Totals {
             sum: 0,
             buckets: Box::new([0; BUCKETS]),
         }
     }
 
-    pub(super) fn add(&mut self, histogram: &Histogram) {
+    /// Adds what a histogram holds now.
+    pub fn add(&mut self, histogram: &Histogram) {
         self.sum = self.sum.wrapping_add(histogram.sum.load(Ordering::Relaxed));
         for (total, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
             *total = total.wrapping_add(bucket.load(Ordering::Relaxed));
@@ -72,7 +89,7 @@ impl Totals {
     }
 
     /// The values below which these shares of all that was recorded since `before` lie; zeros when nothing was.
-    pub(super) fn quantiles<const N: usize>(&self, before: Option<&Totals>, quantiles: [f64; N]) -> [f64; N] {
+    pub fn quantiles<const N: usize>(&self, before: Option<&Totals>, quantiles: [f64; N]) -> [f64; N] {
         let counts = || {
             let before = before.map(|before| before.buckets.iter()).into_iter().flatten();
             let before = before.copied().chain(std::iter::repeat(0));

@@ -1,6 +1,6 @@
 //! What is counted of connections and requests, named as Kafka's JMX exporter rules name it.
 
-mod histogram;
+pub(crate) mod histogram;
 pub(crate) mod requests;
 
 use std::sync::LazyLock;
