@@ -256,8 +256,11 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
     /// Records that cannot be written. Where the step has changed nothing else, those who asked are told; else the shard's
     /// soft state has moved on, and it begins again from its log.
     fn refuse(&mut self, effects: &EffectsOf<M>, reason: &str) {
-        let records = effects.records.len();
-        error!(partition = %self.actor.partition, records, reason, "the coordinator's records cannot be written");
+        static ERRORS: RateLimit = RateLimit::per_second(10);
+        if let Some(others) = ERRORS.allow() {
+            let (partition, records) = (&self.actor.partition, effects.records.len());
+            error!(%partition, records, reason, others, "the coordinator's records cannot be written");
+        }
         for (token, _) in &effects.replies {
             if let Some(answer) = self.core.waiting.remove(token) {
                 let _ = answer.send(Err(ErrorCode::UnknownServerError));
