@@ -5,6 +5,7 @@
 
 pub mod chance;
 pub mod disk;
+pub mod ledger;
 pub mod load;
 pub mod metrics;
 pub mod node;

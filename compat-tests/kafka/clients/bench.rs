@@ -50,6 +50,8 @@ pub struct Bench {
     pub written: Written,
     /// Counts the times that the driver had to be started.
     pub starts: usize,
+    /// What the driver says of itself.
+    pub hello: Value,
     reads: bool,
     /// Cases whose records it cannot read, and why.
     cannot_read: BTreeMap<String, String>,
@@ -66,6 +68,7 @@ impl Bench {
             driver: Driver::start(family, &node.bootstrap()),
             written: Written::new(),
             starts: 1,
+            hello: Value::Null,
             reads: true,
             cannot_read: BTreeMap::new(),
             address: node.socket(),
@@ -73,6 +76,7 @@ impl Bench {
         if let Ok(hello) = bench.ask(json!({ "op": "hello" })) {
             bench.reads = hello["reads"] != false;
             bench.cannot_read = serde_json::from_value(hello["cannot_read"].clone()).unwrap_or_default();
+            bench.hello = hello;
         }
         bench
     }

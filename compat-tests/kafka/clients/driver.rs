@@ -59,8 +59,13 @@ impl Driver {
 
     /// Sends a request and waits for its (first) reply.
     pub fn ask(&mut self, request: &Value) -> Checked<Value> {
-        writeln!(self.requests, "{request}").map_err(|e| failed(format!("the driver takes no requests: {e}")))?;
+        self.tell(request)?;
         self.reply()
+    }
+
+    /// Sends a request.
+    pub fn tell(&mut self, request: &Value) -> Checked {
+        writeln!(self.requests, "{request}").map_err(|e| failed(format!("the driver takes no requests: {e}")))
     }
 
     /// Waits for a reply.

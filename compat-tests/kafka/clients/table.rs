@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::outcome::{Cell, Stop};
 
 /// Cells that take longer are named, for whoever looks for the time that the tests take.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(20);
 
 /// Cells by row and column.
 pub struct Table {

@@ -12,7 +12,7 @@ mod coordinator;
 mod kcat;
 mod members;
 mod migration;
-mod offsets;
+pub mod offsets;
 mod offsets_by_id;
 mod records;
 mod subscriptions;

@@ -50,6 +50,7 @@ public final class Driver {
     private final Map<Map<String, Object>, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
     private final Map<Integer, KafkaConsumer<byte[], byte[]>> consumers = new HashMap<>();
     private Admin admin;
+    private Member member;
 
     private Driver(String family, String bootstrap, PrintStream replies) {
         this.family = family;
@@ -92,6 +93,9 @@ public final class Driver {
             case "describe_config" -> describeConfig(request);
             case "delete_topic" -> deleteTopic(request);
             case "read_until_error" -> readUntilError(request);
+            case "join_group" -> joinGroup(request);
+            case "poll_group" -> events(member.poll(request.get("timeout_ms").asLong()));
+            case "leave_group" -> events(member.leave());
             default -> throw new IllegalArgumentException("unknown request " + request);
         };
     }
@@ -100,6 +104,12 @@ public final class Driver {
         ObjectNode reply = JSON.createObjectNode().put("family", family).put("reads", true);
         reply.put("library", "kafka-clients " + AppInfoParser.getVersion());
         reply.putArray("codecs").add("none").add("gzip").add("snappy").add("lz4").add("zstd");
+        ArrayNode groups = reply.putArray("groups");
+        Member.ASSIGNORS.keySet().forEach(groups::add);
+        // Before 4.0 a partition may begin at the earliest offset although a later one is committed (KAFKA-17674).
+        if (!AppInfoParser.getVersion().startsWith("3.")) {
+            groups.add(Member.CONSUMER);
+        }
         return reply;
     }
 
@@ -278,6 +288,17 @@ public final class Driver {
     private ObjectNode deleteTopic(JsonNode request) throws Exception {
         get(admin().deleteTopics(List.of(topic(request))).all());
         return JSON.createObjectNode();
+    }
+
+    private ObjectNode joinGroup(JsonNode request) {
+        member = new Member(request, new HashMap<>(Map.of("bootstrap.servers", bootstrap)));
+        return JSON.createObjectNode();
+    }
+
+    private static ObjectNode events(ArrayNode events) {
+        ObjectNode reply = JSON.createObjectNode();
+        reply.set("events", events);
+        return reply;
     }
 
     private Admin admin() {

@@ -15,9 +15,11 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, Timestamp, TopicPart
 use serde_json::{Value, json};
 
 use self::driver::{Answer, Refusal, bytes, list, number, number_or, seen, text};
+use self::member::{ASSIGNORS, Member};
 
 #[path = "../../driver.rs"]
 mod driver;
+mod member;
 
 /// Ends a request before the matrix gives up on the driver.
 const LIMIT: Duration = Duration::from_secs(50);
@@ -29,6 +31,7 @@ fn main() {
         admin: config(&bootstrap).create().expect("admin client"),
         producers: HashMap::new(),
         consumers: HashMap::new(),
+        member: None,
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -69,6 +72,7 @@ struct Clients {
     admin: AdminClient<DefaultClientContext>,
     producers: HashMap<String, BaseProducer<Deliveries>>,
     consumers: HashMap<i64, BaseConsumer>,
+    member: Option<Member>,
 }
 
 impl Clients {
@@ -79,6 +83,7 @@ impl Clients {
                 "library": format!("librdkafka {}", rdkafka::util::get_rdkafka_version().1),
                 "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
                 "reads": true,
+                "groups": ASSIGNORS,
             })),
             "produce" => self.produce(request),
             "fetch" => self.fetch(request),
@@ -91,6 +96,12 @@ impl Clients {
             "describe_config" => self.describe_config(request),
             "delete_topic" => self.delete_topic(request),
             "read_until_error" => self.read_until_error(request),
+            "join_group" => {
+                self.member = Some(Member::join(request, config(&self.bootstrap))?);
+                Ok(json!({}))
+            }
+            "poll_group" => self.member.as_ref().expect("a member").poll(timeout(request)),
+            "leave_group" => self.member.take().expect("a member").leave(),
             other => panic!("unknown request {other}"),
         }
     }
@@ -332,7 +343,11 @@ fn assign(consumer: &BaseConsumer, request: &Value) -> Result<(), Refusal> {
 }
 
 fn deadline(request: &Value) -> Instant {
-    Instant::now() + Duration::from_millis(number(request, "timeout_ms") as u64)
+    Instant::now() + timeout(request)
+}
+
+fn timeout(request: &Value) -> Duration {
+    Duration::from_millis(number(request, "timeout_ms") as u64)
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Value {

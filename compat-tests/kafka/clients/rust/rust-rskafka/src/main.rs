@@ -49,6 +49,7 @@ impl Clients {
                 "library": "rskafka",
                 "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
                 "reads": true,
+                "groups": [],
                 "cannot_read": {
                     "null-header": "takes the length of a null for malformed",
                     "same-headers": "keeps one header of a name",
