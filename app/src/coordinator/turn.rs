@@ -256,11 +256,8 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
     /// Records that cannot be written. Where the step has changed nothing else, those who asked are told; else the shard's
     /// soft state has moved on, and it begins again from its log.
     fn refuse(&mut self, effects: &EffectsOf<M>, reason: &str) {
-        static ERRORS: RateLimit = RateLimit::per_second(10);
-        if let Some(others) = ERRORS.allow() {
-            let (partition, records) = (&self.actor.partition, effects.records.len());
-            error!(%partition, records, reason, others, "the coordinator's records cannot be written");
-        }
+        let records = effects.records.len();
+        error!(partition = %self.actor.partition, records, reason, "the coordinator's records cannot be written");
         for (token, _) in &effects.replies {
             if let Some(answer) = self.core.waiting.remove(token) {
                 let _ = answer.send(Err(ErrorCode::UnknownServerError));
@@ -334,14 +331,12 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
     }
 }
 
-/// Tells operators of an event; clients that cause very many do not fill the log with them.
+/// Tells operators of an event; clients that cause very many do not fill the log with them. Warnings are limited where logs
+/// are written.
 fn tell<L: PartitionLog>(partition: &LedPartition<L>, event: &impl Event) {
-    static WARNINGS: RateLimit = RateLimit::per_second(10);
     static NEWS: RateLimit = RateLimit::per_second(100);
     if event.is_warning() {
-        if let Some(others) = WARNINGS.allow() {
-            warn!(%partition, others, "{event}");
-        }
+        warn!(%partition, "{event}");
     } else if tracing::enabled!(tracing::Level::INFO)
         && let Some(others) = NEWS.allow()
     {
