@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What a message has room for: that of a string.
+const MESSAGE_MAX_BYTES: usize = i16::MAX as usize;
+
 macro_rules! error_codes {
     ($($variant:ident = $number:literal, $name:literal;)*) => {
         /// An error code of Kafka's protocol, with Kafka's number and name (`Errors` in kafka-clients).
@@ -176,11 +179,17 @@ impl ErrorCode {
         matches!(self, ErrorCode::None)
     }
 
-    /// This code with a message for a person.
+    /// This code with a message for a person. It ends where the protocol has room for no more: what a client sent, and the
+    /// message repeats, may be as long.
     pub fn with(self, message: impl Into<String>) -> ApiError {
+        let mut message = message.into();
+        if message.len() > MESSAGE_MAX_BYTES {
+            let end = (0..=MESSAGE_MAX_BYTES).rev().find(|end| message.is_char_boundary(*end));
+            message.truncate(end.unwrap_or(0));
+        }
         ApiError {
             code: self,
-            message: Some(message.into()),
+            message: Some(message),
         }
     }
 }
@@ -210,6 +219,14 @@ impl From<ErrorCode> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_no_longer_than_strings_of_the_protocol() {
+        let cut = |text: String| ErrorCode::InvalidRequest.with(text).message.unwrap();
+        assert_eq!(cut("x".repeat(32_767)).len(), 32_767);
+        assert_eq!(cut("x".repeat(32_768)).len(), 32_767);
+        assert_eq!(cut("\u{e9}".repeat(20_000)).len(), 32_766);
+    }
 
     #[test]
     fn numbers_survive_a_round_trip() {

@@ -25,6 +25,9 @@ use super::actor::Actor;
 use super::stages::Stage;
 use crate::broker::LedPartition;
 
+/// The buffers of a shard keep no more between turns: a large step is rare, and shards are many.
+const BUFFER_KEPT_BYTES: usize = 64 << 10;
+
 /// Whom to answer.
 pub(super) type Answer<M> = oneshot::Sender<Result<<M as Shard>::Reply, ErrorCode>>;
 
@@ -196,6 +199,11 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
     /// Appends what was gathered, and gives the shard back.
     pub(super) fn end(mut self) {
         self.flush();
+        for buffer in [&mut self.core.key, &mut self.core.value] {
+            if buffer.capacity() > BUFFER_KEPT_BYTES {
+                *buffer = BytesMut::new();
+            }
+        }
         self.core.shard = self.shard.take();
         if self.core.due() < self.core.armed {
             self.core.armed = self.core.due();
@@ -208,15 +216,19 @@ impl<'a, L: PartitionLog, M: Shard> Turn<'a, L, M> {
         let batch_max_bytes = self.actor.partition.batch_max_bytes();
         self.core.key.clear();
         self.core.value.clear();
+        let size_bytes = |count: usize, key: usize, value: usize| count * RECORD_OVERHEAD_BYTES + key + value;
+        let mut total_bytes = 0;
         let mut ends = Vec::with_capacity(effects.records.len());
         for record in &effects.records {
             match M::encode(record, &mut self.core.key, &mut self.core.value) {
                 Ok(has_value) => ends.push((self.core.key.len(), self.core.value.len(), has_value)),
                 Err(error) => return self.refuse(&effects, &error.to_string()),
             }
+            total_bytes = size_bytes(ends.len(), self.core.key.len(), self.core.value.len());
+            if effects.is_atomic && total_bytes > batch_max_bytes {
+                break;
+            }
         }
-        let size_bytes = |count: usize, key: usize, value: usize| count * RECORD_OVERHEAD_BYTES + key + value;
-        let total_bytes = size_bytes(ends.len(), self.core.key.len(), self.core.value.len());
         self.make_room(total_bytes);
         if effects.is_atomic && self.batch.size_bytes() + total_bytes > batch_max_bytes {
             return self.refuse(&effects, "they are larger than max.message.bytes allows");

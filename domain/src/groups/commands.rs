@@ -1,6 +1,7 @@
 //! What is asked of a group shard, and what it answers. No versions, throttle times or nesting of messages: those are the
 //! wire's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -293,10 +294,10 @@ pub struct DescribedMember {
 /// Groups are listed (ListGroups).
 #[derive(Clone, Debug, Default)]
 pub struct ListGroups {
-    /// Only groups in these states, in any case; empty for all (KIP-518).
-    pub states: Vec<String>,
-    /// Only groups of these types, in any case; empty for all (KIP-848).
-    pub types: Vec<String>,
+    /// Only groups in these states, in lower case; empty for all (KIP-518).
+    pub states: Arc<BTreeSet<String>>,
+    /// Only groups of these types, in lower case; empty for all (KIP-848).
+    pub types: Arc<BTreeSet<String>>,
 }
 
 /// A group in a list.

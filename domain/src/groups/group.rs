@@ -59,6 +59,22 @@ impl Group {
         }
     }
 
+    /// What its members hold in memory.
+    pub(super) fn size_bytes(&self) -> usize {
+        match self {
+            Group::Classic(group) => group.size_bytes(),
+            Group::Consumer(group) => group.size_bytes(),
+        }
+    }
+
+    /// What a member holds in memory, or else the static one of this instance; 0 for a new one.
+    pub(super) fn member_bytes(&self, member_id: &str, instance_id: Option<&str>) -> usize {
+        match self {
+            Group::Classic(group) => group.member_bytes(member_id, instance_id),
+            Group::Consumer(group) => group.member_bytes(member_id, instance_id),
+        }
+    }
+
     pub(super) fn loaded(&mut self, ctx: &mut Context<'_>) {
         match self {
             Group::Classic(group) => group.loaded(ctx),

@@ -5,10 +5,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::commands::{
-    CommitPartition, CommittedOffset, FetchTopic, FetchedOffset, FetchedOffsets, OffsetCommit, PartitionErrors,
+    CommitPartition, CommitTopic, CommittedOffset, FetchTopic, FetchedOffset, FetchedOffsets, OffsetCommit,
+    PartitionErrors,
 };
 use super::records::{GroupRecord, OffsetCommitKey, OffsetCommitValue};
 use super::transactions::{OpenTransactions, Place};
+use crate::coordinator::RECORD_OVERHEAD_BYTES;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
 
@@ -192,6 +194,15 @@ impl Offsets {
                 self.groups.remove(group_id);
             }
         }
+    }
+
+    /// What the records of a commit take at least: those of one that does not fit in the log need not be made.
+    pub fn records_bytes_min(commit: &OffsetCommit) -> usize {
+        let size_bytes = |topic: &CommitTopic| {
+            let each_bytes = RECORD_OVERHEAD_BYTES + commit.group_id.len() + topic.name.len();
+            each_bytes.saturating_mul(topic.partitions.len())
+        };
+        commit.topics.iter().map(size_bytes).fold(0, usize::saturating_add)
     }
 
     /// The records and the outcomes of a commit whose group has agreed. `metadata_max_bytes` is
@@ -394,7 +405,7 @@ fn offset_tombstone(group_id: &str, topic: &str, partition: PartitionId) -> Grou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::groups::commands::CommitTopic;
+    use crate::groups::context::fit_in_a_batch;
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const ID: TopicId = TopicId(uuid::Uuid::from_u128(7));
@@ -479,6 +490,14 @@ mod tests {
         assert_eq!(fetched[0].2[0].offset, Offset::NONE);
         assert_eq!(offsets.fetch("group", None, true).unwrap()[0].2.len(), 2);
         assert_eq!(offsets.fetch("other", None, true).unwrap(), []);
+    }
+
+    #[test]
+    fn records_are_larger_than_thought_before() {
+        let commit = commit("topic", (0..3).map(|number| partition(number, 5, None)).collect());
+        let min_bytes = Offsets::records_bytes_min(&commit);
+        let (records, _) = Offsets::commit(commit, 10, NOW);
+        assert!(!fit_in_a_batch(&records, min_bytes));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct GroupSettings {
     pub consumer_migration_policy: MigrationPolicy,
     /// `group.consumer.regex.refresh.interval.ms`.
     pub consumer_regex_refresh_interval_ms: i64,
+    /// `ottla.group.memory.bytes`: what the members of all groups of the broker may hold in memory.
+    pub members_max_bytes: usize,
     /// No record may be larger: what the log of the offsets topic takes.
     pub record_max_bytes: usize,
 }
@@ -110,6 +112,7 @@ impl GroupSettings {
                 allows_downgrade: allows("DOWNGRADE"),
             },
             consumer_regex_refresh_interval_ms: config.number("group.consumer.regex.refresh.interval.ms"),
+            members_max_bytes: size("ottla.group.memory.bytes"),
             record_max_bytes,
         }
     }

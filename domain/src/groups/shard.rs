@@ -1,10 +1,13 @@
 //! The groups of one partition of `__consumer_offsets`.
 
+mod memory;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::classic::ClassicGroup;
+use super::classic::{ClassicGroup, Protocols};
 use super::commands::{
     Command, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatReply, DeleteGroup, DescribedConsumerGroup, DescribedGroup,
     FetchedOffsets, GroupFacts, Heartbeat, JoinGroup, Joined, LeaveGroup, LeavingMember, Left, ListGroups, ListedGroup,
@@ -22,11 +25,11 @@ use super::timers::Timers;
 use super::totals::{Cause, GroupTotals};
 use crate::coordinator::{Now, Shard, Stored, Token};
 use crate::error::{ApiError, ErrorCode};
-use crate::ids::{Mono, Offset, ProducerId, Timestamp, TopicId};
+use crate::ids::{Mono, Offset, PartitionId, ProducerId, Timestamp, TopicId};
 use crate::metadata::image::MetadataImage;
 use crate::record::primitives::EncodeError;
 
-/// The members of a classic group may hold so much while they rebalance; what they agree on is one record in the end.
+/// The members of a classic group may hold so much; what they agree on is one record in the end.
 const MEMBERS_MAX_BYTES: usize = 16 << 20;
 
 /// A group that is made by its offsets has no time of its own.
@@ -44,6 +47,8 @@ pub struct GroupShard {
     offsets: Offsets,
     world: World,
     totals: Arc<GroupTotals>,
+    /// What the members of all groups hold in memory; counted in `totals`, too.
+    member_bytes: usize,
     /// The log is read: records are all there is to know of a group.
     is_loading: bool,
 }
@@ -71,9 +76,19 @@ impl World {
     }
 }
 
-fn size_bytes(request: &JoinGroup) -> usize {
-    let size_bytes = |(name, metadata): &(Arc<str>, Bytes)| name.len() + metadata.len();
-    request.protocols.iter().map(size_bytes).sum()
+/// The members of a group may hold what one of them says now, in place of what it said before. Records limit what those of
+/// a consumer group say.
+fn may_hold(group: Option<&Group>, request: &JoinGroup) -> bool {
+    let (all_bytes, own_bytes) = match group {
+        Some(Group::Consumer(group)) if !group.is_empty() => return true,
+        Some(group) => (
+            group.size_bytes(),
+            group.member_bytes(&request.member_id, request.group_instance_id.as_deref()),
+        ),
+        None => (0, 0),
+    };
+    let asked_bytes = Protocols::size_bytes_of(&request.protocols);
+    asked_bytes <= own_bytes || all_bytes - own_bytes + asked_bytes <= MEMBERS_MAX_BYTES
 }
 
 fn not_found(group_id: &str) -> ApiError {
@@ -90,6 +105,7 @@ impl GroupShard {
     ) -> Self {
         GroupShard {
             totals,
+            member_bytes: 0,
             groups: Groups::default(),
             offsets: Offsets::default(),
             world: World {
@@ -115,9 +131,8 @@ impl GroupShard {
 
     /// The groups that a filter lets through.
     pub fn list(&self, filter: &ListGroups) -> Vec<ListedGroup> {
-        let matches = |wanted: &[String], name: &str| {
-            wanted.is_empty() || wanted.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
-        };
+        let matches =
+            |wanted: &BTreeSet<String>, name: &str| wanted.is_empty() || wanted.contains(&name.to_ascii_lowercase());
         let is_wanted =
             |group: &ListedGroup| matches(&filter.states, group.state) && matches(&filter.types, group.group_type);
         self.groups.iter().map(Group::listed).filter(is_wanted).collect()
@@ -133,14 +148,11 @@ impl GroupShard {
             return ctx.reply(token, Reply::JoinGroup(Joined::refused(code, request.member_id)));
         }
         let group_id = Arc::clone(&request.group_id);
+        if !may_hold(groups.get(&group_id), &request) {
+            let refused = Joined::refused(ErrorCode::GroupMaxSizeReached, Arc::default());
+            return ctx.reply(token, Reply::JoinGroup(refused));
+        }
         match groups.get_mut(&group_id) {
-            Some(Group::Classic(group))
-                if group.members().get(&request.member_id).is_none()
-                    && group.size_bytes() + size_bytes(&request) > MEMBERS_MAX_BYTES =>
-            {
-                let refused = Joined::refused(ErrorCode::GroupMaxSizeReached, Arc::default());
-                ctx.reply(token, Reply::JoinGroup(refused));
-            }
             Some(Group::Classic(group)) => group.join(ctx, request, token),
             Some(Group::Consumer(group)) if !group.is_empty() => {
                 let joined = group.classic_join(ctx, &request);
@@ -218,6 +230,9 @@ impl GroupShard {
             None if request.knows_member_epochs => return Err(ErrorCode::GroupIdNotFound),
             None => return Err(ErrorCode::IllegalGeneration),
         }
+        if Offsets::records_bytes_min(&request) > ctx.settings.record_max_bytes {
+            return Err(ErrorCode::UnknownServerError);
+        }
         let metadata_max_bytes = ctx.settings.offset_metadata_max_bytes;
         let (records, outcomes) = Offsets::commit(request, metadata_max_bytes, ctx.now.timestamp);
         ctx.effects.records.extend(records);
@@ -260,16 +275,21 @@ impl GroupShard {
         group.check_offset_delete()?;
         let read = group.reads(request.topics.iter().map(|(topic, _)| &**topic));
         let mut outcomes = Vec::with_capacity(request.topics.len());
+        // One that is named twice goes once.
+        let mut deleted: BTreeMap<Arc<str>, BTreeSet<PartitionId>> = BTreeMap::new();
         for ((topic, partitions), is_read) in request.topics.into_iter().zip(read) {
             let code = if is_read {
                 ErrorCode::GroupSubscribedToTopic
             } else {
-                let records = offsets.delete(&request.group_id, &topic, &partitions);
-                ctx.effects.records.extend(records);
+                deleted.entry(Arc::clone(&topic)).or_default().extend(&partitions);
                 ErrorCode::None
             };
             let errors = partitions.into_iter().map(|partition| (partition, code)).collect();
             outcomes.push((topic, TopicId::ZERO, errors));
+        }
+        for (topic, partitions) in deleted {
+            let records = offsets.delete(&request.group_id, &topic, &Vec::from_iter(partitions));
+            ctx.effects.records.extend(records);
         }
         ctx.effects.is_atomic = false;
         Ok(outcomes)
@@ -354,9 +374,11 @@ impl GroupShard {
     }
 
     fn on_timer(&mut self, now: Now, entropy: u128, timer: &Timer, effects: &mut GroupEffects) {
-        let mut ctx = self.world.context(now, entropy, effects);
         let group_id = match timer {
-            Timer::OffsetExpiration => return Self::expire(&mut self.groups, &self.offsets, &mut ctx),
+            Timer::OffsetExpiration => {
+                let mut ctx = self.world.context(now, entropy, effects);
+                return Self::expire(&mut self.groups, &self.offsets, &mut ctx);
+            }
             Timer::ClassicMember(group_id, _)
             | Timer::ClassicJoin(group_id)
             | Timer::ClassicSync(group_id)
@@ -365,33 +387,17 @@ impl GroupShard {
             | Timer::ConsumerAssignment(group_id)
             | Timer::ConsumerPatterns(group_id) => group_id,
         };
+        let before_bytes = self.held_bytes(group_id);
+        let mut ctx = self.world.context(now, entropy, effects);
         if let Some(group) = self.groups.get_mut(group_id) {
             group.on_timer(&mut ctx, timer);
         }
         Self::replace_downgraded(&mut self.groups, group_id);
-    }
-}
-
-impl Shard for GroupShard {
-    type Command = Command;
-    type Reply = Reply;
-    type Record = GroupRecord;
-    type Event = GroupEvent;
-
-    fn encode(record: &GroupRecord, key: &mut BytesMut, value: &mut BytesMut) -> Result<bool, EncodeError> {
-        record.encode(key, value)
+        self.weigh(group_id, before_bytes);
     }
 
-    fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Stored<GroupRecord>, String> {
-        let key = key.ok_or("it has no key")?;
-        match GroupRecord::decode(key, value) {
-            Ok(Decoded::Known(record)) => Ok(Stored::Record(record)),
-            Ok(Decoded::UnknownType(number)) => Ok(Stored::Unknown(number)),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn handle(&mut self, now: Now, entropy: u128, command: Command, token: Token) -> GroupEffects {
+    /// Takes a command for which there is room.
+    fn step(&mut self, now: Now, entropy: u128, command: Command, token: Token) -> GroupEffects {
         let mut effects = GroupEffects::default();
         let cause = Cause::from(&command);
         let mut ctx = self.world.context(now, entropy, &mut effects);
@@ -443,6 +449,52 @@ impl Shard for GroupShard {
         effects.is_retractable = is_retractable;
         effects.replies.extend(reply.map(|reply| (token, reply)));
         self.totals.count(cause, &effects.records);
+        effects
+    }
+
+    /// There is no such group any more.
+    fn remove(&mut self, group_id: &str) {
+        let before_bytes = self.held_bytes(group_id);
+        self.groups.remove(group_id);
+        self.weigh(group_id, before_bytes);
+    }
+}
+
+impl Shard for GroupShard {
+    type Command = Command;
+    type Reply = Reply;
+    type Record = GroupRecord;
+    type Event = GroupEvent;
+
+    fn encode(record: &GroupRecord, key: &mut BytesMut, value: &mut BytesMut) -> Result<bool, EncodeError> {
+        record.encode(key, value)
+    }
+
+    fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Stored<GroupRecord>, String> {
+        let key = key.ok_or("it has no key")?;
+        match GroupRecord::decode(key, value) {
+            Ok(Decoded::Known(record)) => Ok(Stored::Record(record)),
+            Ok(Decoded::UnknownType(number)) => Ok(Stored::Unknown(number)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn handle(&mut self, now: Now, entropy: u128, command: Command, token: Token) -> GroupEffects {
+        if let Some(refused) = self.no_room(&command) {
+            return GroupEffects::reply(token, refused);
+        }
+        let group_id = match &command {
+            Command::JoinGroup(request) => &request.group_id,
+            Command::SyncGroup(request) => &request.group_id,
+            Command::LeaveGroup(request) => &request.group_id,
+            Command::ConsumerGroupHeartbeat(request) => &request.group_id,
+            // The others change members by their records alone.
+            _ => return self.step(now, entropy, command, token),
+        };
+        let group_id = Arc::clone(group_id);
+        let before_bytes = self.held_bytes(&group_id);
+        let effects = self.step(now, entropy, command, token);
+        self.weigh(&group_id, before_bytes);
         effects
     }
 
@@ -503,7 +555,7 @@ impl Shard for GroupShard {
             // Transactions are of offsets alone: all else counts at once.
             GroupRecord::GroupMetadata(key, None) => {
                 if let Some(Group::Classic(_)) = self.groups.get(&key.group) {
-                    self.groups.remove(&key.group);
+                    self.remove(&key.group);
                 }
             }
             GroupRecord::GroupMetadata(key, Some(value)) => {
@@ -513,12 +565,14 @@ impl Shard for GroupShard {
                     let group_id: Arc<str> = key.group.into();
                     let group = ClassicGroup::from_record(Arc::clone(&group_id), value);
                     let group = group.map_err(|error| error.to_string())?;
-                    self.groups.insert(group_id, Group::classic(group));
+                    let before_bytes = self.held_bytes(&group_id);
+                    self.groups.insert(Arc::clone(&group_id), Group::classic(group));
+                    self.weigh(&group_id, before_bytes);
                 }
             }
             GroupRecord::ConsumerGroupMetadata(key, None) => {
                 if let Some(Group::Consumer(_)) = self.groups.get(&key.group_id) {
-                    self.groups.remove(&key.group_id);
+                    self.remove(&key.group_id);
                 }
             }
             record => {
@@ -532,7 +586,9 @@ impl Shard for GroupShard {
                     GroupRecord::ConsumerGroupRegularExpression(key, value) => (&key.group_id, value.is_none()),
                     GroupRecord::OffsetCommit(..) | GroupRecord::GroupMetadata(..) => return Ok(()),
                 };
+                let before_bytes = self.held_bytes(group_id);
                 self.groups.apply(group_id, is_tombstone, &record);
+                self.weigh(group_id, before_bytes);
             }
         }
         Ok(())

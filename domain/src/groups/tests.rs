@@ -420,6 +420,8 @@ impl Model {
     fn check(&mut self) {
         self.shard.check_index();
         let mut replayed = self.replayed();
+        self.shard.check_weights();
+        replayed.check_weights();
         assert_eq!(replayed.offsets(), self.shard.offsets());
         let live = self.shard.list(&ListGroups::default());
         for group in replayed.list(&ListGroups::default()) {
@@ -466,6 +468,22 @@ fn members_of_an_unknown_group_are_told_so() {
     };
     assert_eq!(message(1), "Consumer group group not found.");
     assert_eq!(message(-1), "Group group not found.");
+}
+
+#[test]
+fn offsets_that_are_named_twice_are_deleted_once() {
+    let mut model = Model::new();
+    model.toggle(TOPICS[0]);
+    model.run((Op::CommitAlone, 0, 0));
+    let named = || (Arc::from(TOPICS[0]), vec![PartitionId(0), PartitionId(0)]);
+    let delete = OffsetDelete {
+        group_id: GROUPS[0].into(),
+        topics: vec![named(), named()],
+    };
+    let effects = model
+        .shard
+        .handle(model.now, 0, Command::OffsetDelete(delete), Token(u64::MAX));
+    assert_eq!(effects.records.len(), 1);
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! What happened to groups, counted (`GroupCoordinatorMetrics` in Apache Kafka).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::commands::Command;
 use super::context::Timer;
@@ -14,6 +14,7 @@ pub struct GroupTotals {
     offset_deletions: AtomicU64,
     completed_rebalances: AtomicU64,
     consumer_rebalances: AtomicU64,
+    member_bytes: AtomicUsize,
 }
 
 /// The counts of a moment.
@@ -41,6 +42,20 @@ impl GroupTotals {
             offset_deletions: read(&self.offset_deletions),
             completed_rebalances: read(&self.completed_rebalances),
             consumer_rebalances: read(&self.consumer_rebalances),
+        }
+    }
+
+    /// About what the members of all groups hold in memory.
+    pub fn member_bytes(&self) -> usize {
+        self.member_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Some of them held `from` bytes, and hold `to` now.
+    pub(super) fn change_member_bytes(&self, from: usize, to: usize) {
+        if to >= from {
+            self.member_bytes.fetch_add(to - from, Ordering::Relaxed);
+        } else {
+            self.member_bytes.fetch_sub(from - to, Ordering::Relaxed);
         }
     }
 

@@ -34,6 +34,9 @@ pub enum DecodeError {
     /// A string that is not UTF-8.
     #[error("string is not UTF-8")]
     NotUtf8,
+    /// A string that is longer than Kafka lets any be.
+    #[error("string of {0} bytes, 32767 are the most")]
+    StringTooLong(usize),
     /// Bytes follow the end of the value.
     #[error("{0} bytes after the end")]
     TrailingBytes(usize),

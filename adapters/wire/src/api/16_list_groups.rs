@@ -2,6 +2,8 @@
 //!
 //! - Version 3: flexible. 4: states (KIP-518). 5: types (KIP-848).
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -14,7 +16,7 @@ use crate::node::Node;
 pub(super) static API: Api = Api::broker(16, "ListGroups", (0, 5), 3);
 
 pub(super) async fn handle<N: Node>(call: &Call<'_, N>, request: ListGroupsRequest) -> ListGroupsResponse {
-    let names = |filter: &[StrBytes]| filter.iter().map(StrBytes::to_string).collect();
+    let names = |filter: &[StrBytes]| Arc::new(filter.iter().map(|name| name.trim().to_lowercase()).collect());
     let filter = ListGroups {
         states: names(&request.states_filter),
         types: names(&request.types_filter),

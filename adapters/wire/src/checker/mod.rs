@@ -24,6 +24,9 @@ const GROWTH: usize = 3;
 // What an allocation takes beside the bytes asked for, and the counter that shared bytes have.
 const COPY_OVERHEAD_BYTES: usize = 48;
 
+/// Kafka refuses longer strings, even where their length has room for more.
+const STRING_MAX_BYTES: usize = i16::MAX as usize;
+
 /// A request whose bytes are well-formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckedRequest {
@@ -179,7 +182,11 @@ impl<'a> Walk<'a> {
                         from.nullable_string()
                     }
                 })?;
-                self.charge_value(field.name, value.map_or(0, str::len))?;
+                let length = value.map_or(0, str::len);
+                if length > STRING_MAX_BYTES {
+                    return Err(self.failed(field.name, DecodeError::StringTooLong(length)));
+                }
+                self.charge_value(field.name, length)?;
                 Ok(value.is_some())
             }
             Shape::Bytes => {

@@ -385,6 +385,23 @@ fn unknown_tagged_fields_are_charged() {
 }
 
 #[test]
+fn strings_are_no_longer_than_kafka_lets_them_be() {
+    // FindCoordinator 4 for one group.
+    let of_length = |length: usize| {
+        let mut body = BytesMut::new();
+        body.put_slice(&[0, 2]);
+        body.put_compact_nullable_string(Some(&"x".repeat(length)));
+        body.put_u8(0);
+        check_request(10, 4, &body)
+    };
+    assert!(of_length(32_767).is_ok());
+    match of_length(32_768) {
+        Err(CheckError::Field { problem, .. }) => assert_eq!(problem, DecodeError::StringTooLong(32_768)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_size_that_differs_from_its_tagged_field_is_refused() {
     // Fetch 17 without topics; the tag 0 is the nullable ClusterId, "ab" in three bytes.
     let with_size = |size: u8| {

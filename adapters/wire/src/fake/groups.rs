@@ -59,7 +59,7 @@ impl GroupApi for FakeNode {
             state: "Stable",
             group_type: "classic",
         };
-        let all = filter.states.is_empty() || filter.states == ["Stable"];
+        let all = filter.states.is_empty() || filter.states.contains("stable");
         self.groups.commands.lock().push(Command::ListGroups(filter));
         Ok(if all { vec![listed] } else { Vec::new() })
     }

@@ -79,6 +79,15 @@ impl ClassicGroup {
         self.members.size_bytes() + self.pending.size_bytes
     }
 
+    /// What a member holds in memory, or else the static one of this instance; 0 for a new one.
+    pub fn member_bytes(&self, member_id: &str, group_instance_id: Option<&str>) -> usize {
+        let of_instance = || self.members.get(self.members.static_id(group_instance_id?)?);
+        self.members
+            .get(member_id)
+            .or_else(of_instance)
+            .map_or(0, Member::size_bytes)
+    }
+
     /// The group as DescribeGroups shows it.
     pub fn describe(&self) -> DescribedGroup {
         let protocol = self

@@ -7,6 +7,11 @@ use bytes::{Bytes, BytesMut};
 
 use crate::coordinator::Token;
 
+/// About what a member takes besides itself: its places in maps and queues of timers, and the requests that it waits in.
+const MEMBER_OVERHEAD_BYTES: usize = 512;
+/// About what a protocol takes besides its name and metadata.
+const PROTOCOL_OVERHEAD_BYTES: usize = size_of::<(Arc<str>, Bytes)>() + 64;
+
 /// What a member supports, best first, each with the metadata for whoever assigns. No name occurs twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Protocols(Vec<(Arc<str>, Bytes)>);
@@ -51,9 +56,13 @@ impl Protocols {
     }
 
     fn size_bytes(&self) -> usize {
-        self.iter()
-            .map(|(name, metadata)| size_of::<(Arc<str>, Bytes)>() + name.len() + metadata.len())
-            .sum()
+        Protocols::size_bytes_of(&self.0)
+    }
+
+    /// What these would hold in memory.
+    pub fn size_bytes_of(protocols: &[(Arc<str>, Bytes)]) -> usize {
+        let size_bytes = |(name, metadata): &(Arc<str>, Bytes)| PROTOCOL_OVERHEAD_BYTES + name.len() + metadata.len();
+        protocols.iter().map(size_bytes).sum()
     }
 }
 
@@ -124,8 +133,9 @@ impl Member {
     }
 
     /// What it holds in memory.
-    fn size_bytes(&self) -> usize {
+    pub fn size_bytes(&self) -> usize {
         size_of::<Self>()
+            + MEMBER_OVERHEAD_BYTES
             + self.member_id.len()
             + self.group_instance_id.as_ref().map_or(0, |id| id.len())
             + self.client_id.len()

@@ -31,6 +31,18 @@ impl ConsumerGroup {
         self.state.members.len()
     }
 
+    /// What the members hold in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.state.size_bytes()
+    }
+
+    /// What a member holds besides its partitions, or else the static one of this instance; 0 for a new one.
+    pub fn member_bytes(&self, member_id: &str, instance_id: Option<&str>) -> usize {
+        let of_instance = || Some(self.state.static_member(instance_id?)?.1);
+        let member = self.state.members.get(member_id).or_else(of_instance);
+        member.map_or(0, Member::size_bytes)
+    }
+
     /// The group as ListGroups shows it.
     pub fn listed(&self) -> ListedGroup {
         ListedGroup {

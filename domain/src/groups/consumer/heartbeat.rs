@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::member::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, MemberState, to_assignment};
+use super::member::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, MemberState, names_bytes, to_assignment};
 use super::reconciliation::Reconciliation;
 use super::static_members::Sender;
 use super::target::Updated;
@@ -62,6 +62,13 @@ pub fn check_heartbeat(settings: &GroupSettings, request: &ConsumerGroupHeartbea
         )));
     }
     Ok(())
+}
+
+/// What a member that subscribes as this request says would hold of that in memory; 0 where it says nothing new.
+pub fn subscription_bytes(request: &ConsumerGroupHeartbeat) -> usize {
+    let names = request.subscribed_topic_names.iter().flatten();
+    let pattern = request.subscribed_topic_regex.as_ref();
+    names_bytes(names.map(|name| &**name)) + 2 * pattern.map_or(0, |pattern| pattern.len())
 }
 
 impl ConsumerGroup {

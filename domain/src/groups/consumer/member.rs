@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::groups::assignors::Partitions;
 use crate::groups::commands::Assignment;
 use crate::groups::records::{
-    ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupMemberMetadataValue, TopicPartitions,
+    ClassicProtocol, ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupMemberMetadataValue, TopicPartitions,
 };
 use crate::ids::{PartitionId, TopicId};
 
@@ -59,6 +59,32 @@ pub(super) struct Member {
     pub(super) current: Current,
 }
 
+/// About what a member takes in memory besides what it said of itself, with its places in maps and queues of timers.
+pub(super) const MEMBER_BYTES: usize = size_of::<Member>() + 512;
+/// About what a name takes besides its letters, which are there twice: in a list, and by itself.
+const NAME_BYTES: usize = 96;
+
+/// What names of topics take in memory.
+pub(super) fn names_bytes<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
+    names.into_iter().map(|name| 2 * name.len() + NAME_BYTES).sum()
+}
+
+/// What a member said of itself takes in memory.
+pub(super) fn metadata_bytes(metadata: &ConsumerGroupMemberMetadataValue) -> usize {
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let classic = metadata.classic_member_metadata.iter();
+    let protocols = classic.flat_map(|classic| &classic.supported_protocols);
+    let protocol_bytes = |protocol: &ClassicProtocol| NAME_BYTES + protocol.name.len() + protocol.metadata.len();
+    names_bytes(metadata.subscribed_topic_names.iter().map(String::as_str))
+        + length(&metadata.instance_id)
+        + length(&metadata.rack_id)
+        + 2 * length(&metadata.subscribed_topic_regex)
+        + length(&metadata.server_assignor)
+        + metadata.client_id.len()
+        + metadata.client_host.len()
+        + protocols.map(protocol_bytes).sum::<usize>()
+}
+
 impl Default for Member {
     fn default() -> Self {
         Member {
@@ -76,6 +102,11 @@ impl Default for Member {
 }
 
 impl Member {
+    /// What it holds in memory besides its partitions.
+    pub(super) fn size_bytes(&self) -> usize {
+        MEMBER_BYTES + metadata_bytes(&self.metadata)
+    }
+
     /// The pattern that it subscribes to, if any.
     pub(super) fn pattern(&self) -> Option<&str> {
         pattern(&self.metadata)

@@ -33,7 +33,7 @@ mod xxh3;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use heartbeat::check_heartbeat;
+pub use heartbeat::{check_heartbeat, subscription_bytes};
 pub use offsets::CommitCheck;
 
 use member::MemberState;

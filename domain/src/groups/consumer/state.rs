@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::member::{Current, LEAVE_EPOCH, Member, Owned, pattern};
+use super::member::{Current, LEAVE_EPOCH, MEMBER_BYTES, Member, Owned, metadata_bytes, names_bytes, pattern};
 use crate::groups::assignors::Partitions;
 use crate::groups::records::{ConsumerGroupMemberMetadataValue, GroupRecord};
 use crate::ids::{PartitionId, TopicId};
@@ -45,7 +45,14 @@ pub(super) struct State {
     pub(super) classic_protocols: BTreeMap<Arc<str>, usize>,
     /// The epochs of the members that hold partitions.
     holders: BTreeMap<(TopicId, PartitionId), i32>,
+    /// What the members said of themselves takes in memory.
+    metadata_bytes: usize,
+    /// What the topics of patterns take in memory.
+    resolved_bytes: usize,
 }
+
+/// About what a held partition takes: with its member, in the target assignment, and by itself.
+const HELD_BYTES: usize = 128;
 
 /// How often a topic is subscribed to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +106,12 @@ pub(super) struct Resolved {
     pub(super) timestamp: i64,
 }
 
+impl Resolved {
+    fn size_bytes(&self) -> usize {
+        names_bytes(self.topics.iter().map(String::as_str))
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         State {
@@ -117,6 +130,8 @@ impl Default for State {
             classic_members: 0,
             classic_protocols: BTreeMap::new(),
             holders: BTreeMap::new(),
+            metadata_bytes: 0,
+            resolved_bytes: 0,
         }
     }
 }
@@ -238,11 +253,13 @@ impl State {
 
     fn set_resolved(&mut self, regex: &str, resolved: Option<Resolved>) {
         if let Some(old) = self.resolved.remove(regex) {
+            self.resolved_bytes -= old.size_bytes();
             for topic in &old.topics {
                 self.subscriptions.change(topic, |count| count.by_pattern -= 1);
             }
         }
         if let Some(resolved) = resolved {
+            self.resolved_bytes += resolved.size_bytes();
             for topic in &resolved.topics {
                 self.subscriptions.change(topic, |count| count.by_pattern += 1);
             }
@@ -251,10 +268,12 @@ impl State {
     }
 
     fn count(&mut self, metadata: &ConsumerGroupMemberMetadataValue) {
+        self.metadata_bytes += metadata_bytes(metadata);
         self.change_counts(metadata, |count| *count += 1);
     }
 
     fn uncount(&mut self, metadata: &ConsumerGroupMemberMetadataValue) {
+        self.metadata_bytes -= metadata_bytes(metadata);
         self.change_counts(metadata, |count| *count -= 1);
     }
 
@@ -280,6 +299,11 @@ impl State {
     pub(super) fn static_member(&self, instance_id: &str) -> Option<(&Arc<str>, &Member)> {
         let member_id = self.static_members.get(instance_id)?;
         self.members.get_key_value(member_id)
+    }
+
+    /// What the members hold in memory.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.members.len() * MEMBER_BYTES + self.metadata_bytes + self.resolved_bytes + self.holders.len() * HELD_BYTES
     }
 
     /// A member holds the partition, even if only to give it up.

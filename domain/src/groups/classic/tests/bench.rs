@@ -68,6 +68,7 @@ pub(super) fn settings() -> GroupSettings {
             allows_downgrade: false,
         },
         consumer_regex_refresh_interval_ms: 1,
+        members_max_bytes: usize::MAX,
         record_max_bytes: 1 << 20,
     }
 }

@@ -61,6 +61,7 @@ pub(in crate::groups) fn settings() -> GroupSettings {
             allows_downgrade: true,
         },
         consumer_regex_refresh_interval_ms: 600_000,
+        members_max_bytes: usize::MAX,
         record_max_bytes: 1 << 20,
     }
 }
