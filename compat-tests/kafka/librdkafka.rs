@@ -194,7 +194,6 @@ fn errors(s: &mut Session) {
     s.note("behind the end", poll(&consumer).map(|message| message.offset()));
     s.note("absent partition", consumer.fetch_watermarks(s.name, 9, WAIT));
     s.note("absent topic", consumer.fetch_watermarks("absent", 0, WAIT));
-    // Groups come later on Ottla: what must work today without them is the client that only assigns.
     let producer: BaseProducer = config(node, &[("message.max.bytes", "3000000")])
         .create()
         .expect("producer");

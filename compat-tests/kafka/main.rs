@@ -50,6 +50,7 @@ fn main() {
                     Ok(())
                 })
                 .with_kind(family)
+                .with_ignored_flag(case.is_long)
             })
         })
         .collect();

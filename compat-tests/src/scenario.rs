@@ -15,6 +15,8 @@ use crate::transcript::{Transcript, assert_equal};
 pub struct Case {
     /// Name of the test, and of its topics.
     pub name: &'static str,
+    /// It is for `./dev stress` alone.
+    pub is_long: bool,
     run: Run,
 }
 
@@ -28,6 +30,7 @@ impl Case {
     pub const fn shell(name: &'static str, steps: &'static [&'static str]) -> Self {
         Self {
             name,
+            is_long: false,
             run: Run::Shell(steps),
         }
     }
@@ -36,8 +39,14 @@ impl Case {
     pub const fn code(name: &'static str, code: fn(&mut Session)) -> Self {
         Self {
             name,
+            is_long: false,
             run: Run::Code(code),
         }
+    }
+
+    /// The same for `./dev stress` alone.
+    pub const fn long(self) -> Self {
+        Self { is_long: true, ..self }
     }
 }
 

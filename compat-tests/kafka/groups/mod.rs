@@ -15,11 +15,12 @@ mod migration;
 pub mod offsets;
 mod offsets_by_id;
 mod records;
+mod restarts;
 mod subscriptions;
 mod tools;
 mod verifiable;
 
-pub const FAMILIES: [(&str, &[Case]); 12] = [
+pub const FAMILIES: [(&str, &[Case]); 13] = [
     ("groups-kcat", kcat::CASES),
     ("groups-tools", tools::CASES),
     ("groups-members", members::CASES),
@@ -31,6 +32,7 @@ pub const FAMILIES: [(&str, &[Case]); 12] = [
     ("groups-admin", admin::CASES),
     ("groups-coordinator", coordinator::CASES),
     ("groups-records", records::CASES),
+    ("groups-restarts", restarts::CASES),
     ("groups-verifiable", verifiable::CASES),
 ];
 

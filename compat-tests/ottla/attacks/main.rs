@@ -10,6 +10,7 @@ mod batches;
 mod connections;
 mod frames;
 mod generate;
+mod groups;
 mod victim;
 
 /// An attack, and whether it is for `./dev stress` alone.
@@ -20,7 +21,7 @@ fn main() {
     // What is measured under one must not be another's doing.
     arguments.test_threads = Some(1);
     victim::raise_file_limit();
-    let attacks = [connections::ATTACKS, frames::ATTACKS, batches::ATTACKS].concat();
+    let attacks = [connections::ATTACKS, frames::ATTACKS, batches::ATTACKS, groups::ATTACKS].concat();
     let trials = attacks.into_iter().map(|(name, is_long, attack)| {
         let run = move || {
             attack();

@@ -116,8 +116,9 @@ impl Victim {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let client = scope.spawn(|| self.serve_until(|_| is_over.load(Ordering::Relaxed)));
+            let over = Over(&is_over);
             let result = attack();
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             (result, client.join().unwrap())
         })
     }
@@ -144,6 +145,15 @@ impl Victim {
         }
         times.sort();
         Served(times)
+    }
+}
+
+/// Ends the good client's work, also when an attack fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
