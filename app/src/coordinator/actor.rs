@@ -107,8 +107,9 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
                         actor.keep_time().await;
                         delay = RETRY_DELAY;
                     }
-                    Err(LoadError::Read(..)) => {}
-                    Err(LoadError::Content(_) | LoadError::Unwanted) => break,
+                    Err(LoadError::Content(_)) => break,
+                    // One that is closed ends below.
+                    Err(LoadError::Read(..) | LoadError::Unwanted) => {}
                 }
                 actor.rest(delay).await;
                 delay = RETRY_DELAY_MAX.min(delay * 2);
@@ -161,8 +162,12 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
             actor.run();
             Ok(())
         });
-        // After a panic the log is to blame.
-        let loaded = loading.await.unwrap_or_else(|error| Err(error.to_string().into()));
+        let loaded = loading.await.unwrap_or_else(|error| match self.is(LOADING) {
+            // After a panic the log is to blame.
+            true => Err(error.to_string().into()),
+            // The first commands are, and they are gone.
+            false => Err(LoadError::Unwanted),
+        });
         if let Err(reason) = &loaded {
             if self.is(LOADING) {
                 let is_final = !matches!(reason, LoadError::Read(..));
@@ -248,6 +253,7 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
 
     /// Drops the state, which is not what the log says, or not this broker's any more, and tells all who wait.
     fn let_go(self: &Arc<Self>) {
+        self.change_phase(LOADING, FAILED);
         self.fail();
         let shard = self.core.lock().take(ErrorCode::NotCoordinator);
         // The state may be large: not under the lock.
@@ -255,9 +261,9 @@ impl<L: PartitionLog, M: Shard> Actor<L, M> {
         self.run_elsewhere();
     }
 
-    /// No turn begins any more until the shard was loaded again.
+    /// No turn begins any more until the shard was loaded again. One that is loading is left alone: a turn may come late.
     pub(super) fn fail(&self) {
-        if self.change_phase(ACTIVE, FAILED) || self.change_phase(LOADING, FAILED) {
+        if self.change_phase(ACTIVE, FAILED) {
             self.poke.notify_one();
         }
     }

@@ -290,15 +290,14 @@ impl Offsets {
     /// The tombstones for those of `partitions` that have an offset, be it of an open transaction.
     pub fn delete(&self, group_id: &str, topic: &str, partitions: &[PartitionId]) -> Vec<GroupRecord> {
         let has_offset = |partition: &&PartitionId| {
-            self.is_committed(group_id, topic, **partition) || self.open.contains(group_id, topic, **partition)
+            self.committed(group_id, topic, **partition).is_some() || self.open.contains(group_id, topic, **partition)
         };
         let tombstone = |partition: &PartitionId| offset_tombstone(group_id, topic, *partition);
         partitions.iter().filter(has_offset).map(tombstone).collect()
     }
 
-    fn is_committed(&self, group_id: &str, topic: &str, partition: PartitionId) -> bool {
-        let partitions = self.groups.get(group_id).and_then(|topics| topics.get(topic));
-        partitions.is_some_and(|partitions| partitions.contains_key(&partition))
+    fn committed(&self, group_id: &str, topic: &str, partition: PartitionId) -> Option<&Committed> {
+        self.groups.get(group_id)?.get(topic)?.get(&partition)
     }
 
     /// The tombstones for all offsets of a group.
@@ -307,7 +306,7 @@ impl Offsets {
         let committed =
             topics.flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)));
         let open = self.open.places(group_id);
-        let open = open.filter(|(topic, partition)| !self.is_committed(group_id, topic, *partition));
+        let open = open.filter(|(topic, partition)| self.committed(group_id, topic, *partition).is_none());
         committed
             .chain(open)
             .map(|(topic, partition)| offset_tombstone(group_id, topic, partition))
@@ -328,7 +327,8 @@ impl Offsets {
         }
         for (name, id) in deleted {
             for (group_id, partition, mut offers) in self.open.of_topic(name) {
-                if offers.any(|offer| offer.is_of(*id)) && !self.is_committed(group_id, name, partition) {
+                let committed = self.committed(group_id, name, partition);
+                if offers.any(|offer| offer.is_of(*id)) && !committed.is_some_and(|committed| committed.is_of(*id)) {
                     records.push(offset_tombstone(group_id, name, partition));
                 }
             }

@@ -175,21 +175,23 @@ impl ConsumerGroup {
 
     /// Members are taken out, be they of the classic protocol or not: an administrator may remove any.
     pub fn classic_leave(&mut self, ctx: &mut Context<'_>, request: &LeaveGroup) -> Left {
-        let mut leavers = Vec::new();
+        let mut leavers = BTreeSet::new();
         let mut members = Vec::with_capacity(request.members.len());
         for leaving in &request.members {
             let error = match self.leaver(&leaving.member_id, leaving.group_instance_id.as_deref()) {
                 Ok(member_id) => {
-                    let reason = ClientReason::of(leaving.reason.as_deref());
-                    ctx.tell(&self.group_id, News::Left(Arc::clone(&member_id), reason));
-                    leavers.push(member_id);
+                    // Told once, however often a request names it.
+                    if leavers.insert(Arc::clone(&member_id)) {
+                        let reason = ClientReason::of(leaving.reason.as_deref());
+                        ctx.tell(&self.group_id, News::Left(member_id, reason));
+                    }
                     ErrorCode::None
                 }
                 Err(error) => error,
             };
             members.push((Arc::clone(&leaving.member_id), leaving.group_instance_id.clone(), error));
         }
-        self.fence(ctx, &leavers);
+        self.fence(ctx, &leavers.into_iter().collect::<Vec<_>>());
         Left {
             error: ErrorCode::None,
             members,
