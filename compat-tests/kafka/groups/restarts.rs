@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DescribeGroupsRequest};
 use ottla_compat_tests::chance::Chance;
 use ottla_compat_tests::node::{Node, Options};
@@ -302,10 +304,18 @@ fn stranger(node: &Node, topic: &Topic, of: &Group, number: usize) -> Connection
         let request = join(&of.name, "")
             .with_session_timeout_ms(1500)
             .with_rebalance_timeout_ms(1500)
-            .with_protocols(vec![protocol(of.protocol.assignor(), &topic.name)]);
+            .with_protocols(vec![owning_nothing(protocol(of.protocol.assignor(), &topic.name))]);
         connection.send(3, &request).unwrap();
     }
     connection
+}
+
+/// The subscription in version 1, which says what a member owns: librdkafka's cooperative assignor crashes where it does not.
+fn owning_nothing(protocol: JoinGroupRequestProtocol) -> JoinGroupRequestProtocol {
+    let mut metadata = BytesMut::from(&protocol.metadata[..]);
+    metadata[..2].copy_from_slice(&1_i16.to_be_bytes());
+    metadata.put_i32(0);
+    protocol.with_metadata(metadata.freeze())
 }
 
 /// What a group has committed for partitions of a topic, once it is loaded.
