@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -203,25 +203,25 @@ impl Group {
         assert_eq!(read.len() as i64, end * i64::from(PARTITIONS));
     }
 
-    /// Waits until a newcomer is noticed.
-    fn wait_rebalance(&self, on: &mut Connection) {
-        let rebalances = |state: &str, members: usize| (state != "Stable" || members > MEMBERS).then_some(());
-        wait_within(
-            PATIENCE,
-            || match self.protocol {
-                Protocol::Consumer => {
-                    let look = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(&self.name)]);
-                    let found = on.call(0, &look).unwrap().groups.remove(0);
-                    rebalances(&found.group_state, found.members.len())
-                }
-                _ => {
-                    let look = DescribeGroupsRequest::default().with_groups(vec![group(&self.name)]);
-                    let found = on.call(5, &look).unwrap().groups.remove(0);
-                    rebalances(&found.group_state, found.members.len())
-                }
-            },
-            || format!("{} does not rebalance", self.name),
-        );
+    /// Waits until a newcomer is noticed; false where that has passed already.
+    fn wait_rebalance(&self, on: &mut Connection) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            let (state, members) = if self.protocol == Protocol::Consumer {
+                let look = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(&self.name)]);
+                let found = on.call(0, &look).unwrap().groups.remove(0);
+                (found.group_state, found.members.len())
+            } else {
+                let look = DescribeGroupsRequest::default().with_groups(vec![group(&self.name)]);
+                let found = on.call(5, &look).unwrap().groups.remove(0);
+                (found.group_state, found.members.len())
+            };
+            if &*state != "Stable" || members > MEMBERS {
+                return true;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        false
     }
 }
 
@@ -360,7 +360,7 @@ fn restarts(s: &mut Session, rounds: usize) {
     let mut newcomers = Vec::new();
     let mut connection = Connection::open(node.socket()).unwrap();
     write(&mut connection, &topic);
-    let mut end = RECORDS;
+    let (mut end, mut rebalances) = (RECORDS, 0);
     for round in 0..rounds {
         for group in &mut groups {
             group.settle(&mut connection, &topic, end);
@@ -385,7 +385,7 @@ fn restarts(s: &mut Session, rounds: usize) {
         }
         write(&mut connection, &topic);
         end += RECORDS;
-        chance.pick(&groups).wait_rebalance(&mut connection);
+        rebalances += usize::from(chance.pick(&groups).wait_rebalance(&mut connection));
         sleep(Duration::from_millis(chance.below(UNTIL_END_MAX_MS) as u64));
         if round % 3 == 1 {
             let _ = node.stop();
@@ -412,6 +412,8 @@ fn restarts(s: &mut Session, rounds: usize) {
         }
         committers.iter().for_each(Committer::go_on);
     }
+    eprintln!("{rebalances} of {rounds} ends were in a rebalance");
+    assert!(rebalances > rounds / 2);
     for group in &mut groups {
         group.settle(&mut connection, &topic, end);
         s.note(&group.name, &group.committed);
