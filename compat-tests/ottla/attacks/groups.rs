@@ -138,7 +138,8 @@ fn in_two_waves(victim: &Victim, attack: impl Fn()) {
     println!("{before_mb} MB before, {first_mb} MB and {second_mb} MB at most in two waves, {now_mb} MB after them");
     during.assert_like(&before, 20);
     assert!(second_mb < MEMORY_MAX_MB);
-    let more_mb = (first_mb - before_mb) / 2.0 + NOISE_MB;
+    // How much the allocator has given back by then is chance; without any end a wave would add what the first took.
+    let more_mb = (first_mb - before_mb) + NOISE_MB;
     assert!(second_mb - first_mb < more_mb, "little was given back");
 }
 
