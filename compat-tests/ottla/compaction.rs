@@ -53,22 +53,7 @@ fn write(socket: SocketAddr, topic: Topic, mut next: u64) -> JoinHandle<(Latest,
 }
 
 fn read(node: &Node, topic: &Topic) -> Latest {
-    let bootstrap = node.bootstrap();
-    let arguments = [
-        "-b",
-        &bootstrap,
-        "-t",
-        &topic.name,
-        "-p",
-        "0",
-        "-C",
-        "-e",
-        "-q",
-        "-o",
-        "beginning",
-    ];
-    let arguments = [&arguments[..], &["-X", "check.crcs=true", "-f", "%k:%s\\n"]].concat();
-    let text = tools::kcat(&arguments, b"").ok();
+    let text = tools::read_with_kcat(&node.bootstrap(), &topic.name, 0, "%k:%s\\n");
     let parse = |line: &str| {
         let (key, value) = line.split_once(':').unwrap();
         (key.to_owned(), value.parse().unwrap())

@@ -87,27 +87,7 @@ fn stopped_and_killed_again_and_again_under_load() {
     }
     sending.join().unwrap();
     assert_eq!(deliveries.acknowledged.load(SeqCst), count);
-    let read = tools::kcat(
-        &[
-            "-b",
-            &node.bootstrap(),
-            "-t",
-            "t",
-            "-p",
-            "0",
-            "-C",
-            "-e",
-            "-q",
-            "-o",
-            "beginning",
-            "-f",
-            "%o %s\\n",
-            "-X",
-            "check.crcs=true",
-        ],
-        b"",
-    )
-    .ok();
+    let read = tools::read_with_kcat(&node.bootstrap(), "t", 0, "%o %s\\n");
     let mut lines = 0;
     for (n, line) in read.lines().enumerate() {
         let mut words = line.split_whitespace().map(|word| word.parse::<usize>().unwrap());

@@ -104,6 +104,14 @@ pub fn kcat(args: &[&str], input: &[u8]) -> Output {
     run(Command::new("kcat").args(args), input)
 }
 
+/// What a partition has from the beginning, each record in this format; kcat checks CRCs.
+pub fn read_with_kcat(bootstrap: &str, topic: &str, partition: i32, format: &str) -> String {
+    let partition = partition.to_string();
+    let place = ["-b", bootstrap, "-t", topic, "-p", &partition, "-o", "beginning"];
+    let how = ["-C", "-e", "-q", "-X", "check.crcs=true", "-f", format];
+    kcat(&[&place[..], &how].concat(), b"").ok()
+}
+
 /// Runs a stock tool by its usual name.
 pub fn java(tool: &str, args: &[&str]) -> Output {
     java_with_input(tool, args, b"")

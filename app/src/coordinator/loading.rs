@@ -9,7 +9,7 @@ use ottla_domain::coordinator::{Shard, Stored};
 use ottla_domain::error::ErrorCode;
 use ottla_domain::ids::Offset;
 use ottla_domain::ports::outbound::PartitionLog;
-use ottla_domain::record::batch::{Batches, RecordBatch};
+use ottla_domain::record::batch::{BatchHeader, Batches, RecordBatch};
 use ottla_domain::record::compression::CompressionType;
 use ottla_domain::record::control::EndTxnMarker;
 use ottla_domain::record::records::Records;
@@ -40,6 +40,11 @@ impl From<String> for LoadError {
     fn from(reason: String) -> Self {
         LoadError::Content(reason)
     }
+}
+
+/// What is wrong with a batch.
+fn at(header: &BatchHeader, error: &dyn Display) -> String {
+    format!("at offset {}: {error}", header.base_offset)
 }
 
 /// Applies every record of the log to `shard`, and returns where the log ends. Blocks. Stops early once it is not wanted
@@ -78,7 +83,7 @@ pub(super) fn load<L: PartitionLog, M: Shard>(
             }
             next = header.next_offset();
             loaded.bytes += header.size_bytes();
-            let at = |error: &dyn Display| format!("at offset {}: {error}", header.base_offset);
+            let at = |error: &dyn Display| at(&header, error);
             batch.check_crc().map_err(|error| at(&error))?;
             if header.attributes.is_control() {
                 if let Some(marker) = EndTxnMarker::of_batch(&header, &batch.body()).map_err(|error| at(&error))? {
@@ -119,7 +124,7 @@ impl Loaded {
         batch: &RecordBatch,
     ) -> Result<(), String> {
         let header = &batch.header;
-        let at = |error: &dyn Display| format!("at offset {}: {error}", header.base_offset);
+        let at = |error: &dyn Display| at(header, error);
         let body = batch.body();
         let producer = header.attributes.is_transactional().then_some(header.producer_id);
         let mut plain = Vec::new();

@@ -88,7 +88,7 @@ fn may_hold(group: Option<&Group>, request: &JoinGroup) -> bool {
         None => (0, 0),
     };
     let asked_bytes = Protocols::size_bytes_of(&request.protocols);
-    asked_bytes <= own_bytes || all_bytes - own_bytes + asked_bytes <= MEMBERS_MAX_BYTES
+    memory::has_room(all_bytes, own_bytes, asked_bytes, MEMBERS_MAX_BYTES)
 }
 
 fn not_found(group_id: &str) -> ApiError {

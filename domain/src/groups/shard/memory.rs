@@ -10,6 +10,11 @@ use crate::groups::classic::Protocols;
 use crate::groups::commands::{Command, Joined, Reply, Synced};
 use crate::groups::consumer::subscription_bytes;
 
+/// A member may hold `asked_bytes` in place of its `own_bytes` out of `all_bytes`; always, when that is no more than before.
+pub(super) fn has_room(all_bytes: usize, own_bytes: usize, asked_bytes: usize, limit_bytes: usize) -> bool {
+    asked_bytes <= own_bytes || all_bytes - own_bytes + asked_bytes <= limit_bytes
+}
+
 impl GroupShard {
     /// What the members of a group hold.
     pub(super) fn held_bytes(&self, group_id: &str) -> usize {
@@ -53,7 +58,7 @@ impl GroupShard {
         }
         let group = self.groups.get(group_id);
         let own_bytes = group.map_or(0, |group| group.member_bytes(member_id, instance_id.as_deref()));
-        if asked_bytes <= own_bytes || all_bytes - own_bytes + asked_bytes <= limit_bytes {
+        if has_room(all_bytes, own_bytes, asked_bytes, limit_bytes) {
             return None;
         }
         let code = ErrorCode::CoordinatorNotAvailable;

@@ -106,14 +106,8 @@ const PER_LISTENER_ONLY: [&str; 10] = [
 #[cfg(test)]
 mod tests {
     use super::super::effective::Properties;
+    use super::super::effective::tests::map;
     use super::*;
-
-    fn map(entries: &[(&str, &str)]) -> ConfigMap {
-        let entries = entries.iter();
-        entries
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
-    }
 
     fn broker_error(entry: (&str, &str), per_broker: bool) -> String {
         let error = validate_broker(&map(&[entry]), &BTreeSet::from([entry.0]), per_broker).unwrap_err();

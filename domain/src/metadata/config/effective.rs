@@ -266,10 +266,11 @@ fn scaled(value: Value, factor: i64) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    /// Settings by their names.
+    pub(in super::super) fn map(entries: &[(&str, &str)]) -> Properties {
         let entries = entries.iter();
         entries
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

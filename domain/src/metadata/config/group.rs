@@ -203,14 +203,8 @@ fn seconds_ns(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::super::effective::Properties;
+    use super::super::effective::tests::map;
     use super::*;
-
-    fn map(entries: &[(&str, &str)]) -> ConfigMap {
-        let entries = entries.iter();
-        entries
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
-    }
 
     fn with(properties: &[(&str, &str)], check: impl Fn(&NodeConfig<'_>) -> Option<String>) -> Option<String> {
         let properties: Properties = map(properties);
